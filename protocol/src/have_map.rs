@@ -1,0 +1,176 @@
+//! Which pieces a provider can prove it holds: one bit a piece. Knows geometry, not peers.
+
+use serde::{Deserialize, Serialize};
+
+use crate::geometry::{Geometry, Piece};
+use crate::span_set::SpanSet;
+
+const WORD_BITS: u32 = u64::BITS;
+
+/// A set of pieces of one blob, as wide as the blob has pieces.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HaveMap {
+    pieces: u32,
+    held: u32,
+    words: Vec<u64>,
+}
+
+impl HaveMap {
+    /// No piece of `pieces`.
+    pub fn empty(pieces: u32) -> Self {
+        Self { pieces, held: 0, words: vec![0; pieces.div_ceil(WORD_BITS) as usize] }
+    }
+
+    /// Every piece of `pieces`.
+    pub fn full(pieces: u32) -> Self {
+        let mut map = Self::empty(pieces);
+        for piece in 0..pieces {
+            map.insert(Piece(piece));
+        }
+        map
+    }
+
+    /// The pieces of which every group is held.
+    pub fn of_held(geometry: Geometry, held: &SpanSet) -> Self {
+        let mut map = Self::empty(geometry.pieces());
+        for run in held.runs() {
+            for piece in geometry.pieces_touching(run) {
+                if geometry.piece_span(piece).is_some_and(|span| run.covers(span)) {
+                    map.insert(piece);
+                }
+            }
+        }
+        map
+    }
+
+    /// Number of pieces of the blob.
+    pub fn pieces(&self) -> u32 {
+        self.pieces
+    }
+
+    /// Number of pieces in the map.
+    pub fn held(&self) -> u32 {
+        self.held
+    }
+
+    /// Whether every piece is there.
+    pub fn is_full(&self) -> bool {
+        self.held == self.pieces
+    }
+
+    /// Whether the piece is there.
+    pub fn contains(&self, piece: Piece) -> bool {
+        piece.0 < self.pieces && self.words[(piece.0 / WORD_BITS) as usize] >> (piece.0 % WORD_BITS) & 1 == 1
+    }
+
+    /// Adds a piece; says whether it is new. A piece beyond the blob is ignored.
+    pub fn insert(&mut self, piece: Piece) -> bool {
+        if piece.0 >= self.pieces || self.contains(piece) {
+            return false;
+        }
+        self.words[(piece.0 / WORD_BITS) as usize] |= 1 << (piece.0 % WORD_BITS);
+        self.held += 1;
+        true
+    }
+
+    /// Takes a piece out; says whether it was there.
+    pub fn remove(&mut self, piece: Piece) -> bool {
+        if !self.contains(piece) {
+            return false;
+        }
+        self.words[(piece.0 / WORD_BITS) as usize] &= !(1 << (piece.0 % WORD_BITS));
+        self.held -= 1;
+        true
+    }
+
+    /// The pieces in the map, in order.
+    pub fn iter(&self) -> impl Iterator<Item = Piece> + '_ {
+        (0..self.pieces).map(Piece).filter(|&piece| self.contains(piece))
+    }
+
+    /// How many pieces both maps have.
+    pub fn common(&self, other: &Self) -> u32 {
+        self.words.iter().zip(&other.words).map(|(a, b)| (a & b).count_ones()).sum()
+    }
+
+    /// The `rank`-th piece, counted from 0, which both maps have.
+    pub fn nth_common(&self, other: &Self, rank: u32) -> Option<Piece> {
+        let mut left = rank;
+        for (index, (a, b)) in self.words.iter().zip(&other.words).enumerate() {
+            let mut word = a & b;
+            if left >= word.count_ones() {
+                left -= word.count_ones();
+                continue;
+            }
+            for _ in 0..left {
+                word &= word - 1;
+            }
+            let index = u32::try_from(index).expect("a map has fewer than 2^32 words");
+            return Some(Piece(index * WORD_BITS + word.trailing_zeros()));
+        }
+        None
+    }
+
+    /// The map as it travels: one bit a piece, least significant bit first, unused bits zero.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes: Vec<u8> = self.words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        bytes.truncate(self.pieces.div_ceil(8) as usize);
+        bytes
+    }
+
+    /// Reads a map for a blob of so many pieces; `None` if its length is wrong or an unused bit is set.
+    pub fn from_bytes(pieces: u32, bytes: &[u8]) -> Option<Self> {
+        if bytes.len() != pieces.div_ceil(8) as usize {
+            return None;
+        }
+        let mut map = Self::empty(pieces);
+        for (index, byte) in bytes.iter().enumerate() {
+            map.words[index / 8] |= u64::from(*byte) << (index % 8 * 8);
+        }
+        map.held = map.words.iter().map(|word| word.count_ones()).sum();
+        let unused = map.words.len() as u32 * WORD_BITS - pieces;
+        let stray = unused > 0 && map.words.last().is_some_and(|last| last.leading_zeros() < unused);
+        (!stray).then_some(map)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::geometry::Span;
+
+    #[test]
+    fn only_whole_pieces_count() {
+        let geometry = Geometry::of(3 * 256 * 1024);
+        let held = SpanSet::from(Span::new(5, 40).expect("not empty"));
+        assert_eq!(HaveMap::of_held(geometry, &held).iter().collect::<Vec<_>>(), [Piece(1)]);
+    }
+
+    #[test]
+    fn stray_bits_and_wrong_lengths_are_refused() {
+        assert!(HaveMap::from_bytes(3, &[0b0000_0111]).is_some());
+        assert!(HaveMap::from_bytes(3, &[0b0000_1000]).is_none());
+        assert!(HaveMap::from_bytes(3, &[1, 0]).is_none());
+        assert!(HaveMap::from_bytes(0, &[]).is_some());
+    }
+
+    proptest! {
+        #[test]
+        fn bytes_read_back_and_common_pieces_are_found(
+            pieces in 1u32..300, a in prop::collection::vec(0u32..300, 0..80), b in prop::collection::vec(0u32..300, 0..80),
+        ) {
+            let (mut left, mut right) = (HaveMap::empty(pieces), HaveMap::empty(pieces));
+            a.iter().for_each(|&piece| { left.insert(Piece(piece)); });
+            b.iter().for_each(|&piece| { right.insert(Piece(piece)); });
+            prop_assert_eq!(HaveMap::from_bytes(pieces, &left.to_bytes()), Some(left.clone()));
+            let common: Vec<Piece> = left.iter().filter(|&piece| right.contains(piece)).collect();
+            prop_assert_eq!(left.common(&right) as usize, common.len());
+            for (rank, piece) in common.iter().enumerate() {
+                prop_assert_eq!(left.nth_common(&right, rank as u32), Some(*piece));
+            }
+            prop_assert_eq!(left.nth_common(&right, common.len() as u32), None);
+        }
+    }
+}
