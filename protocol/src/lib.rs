@@ -8,5 +8,8 @@ pub mod geometry;
 pub mod have_map;
 pub mod ids;
 pub mod limits;
+pub mod random;
 pub mod span_set;
+pub mod swarm;
 pub mod time;
+pub mod wire;

@@ -1,0 +1,54 @@
+//! Settings of a node, resolved: where they came from (file, environment, flags) is the command line's business.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use libp2p::Multiaddr;
+
+/// The network that a node joins unless told otherwise.
+pub const DEFAULT_NETWORK: &str = "main";
+
+/// Everything a node needs to know to start.
+#[derive(Debug, Clone)]
+pub struct NodeConfig {
+    /// Where identity and store live. Created if missing, mode 0700.
+    pub data_dir: PathBuf,
+    /// Addresses to listen on; port 0 takes a free one. Default: every interface, TCP and QUIC, IPv4 and IPv6, free ports.
+    pub listen: Vec<Multiaddr>,
+    /// Peers to join the DHT through, each ending in `/p2p/<peer id>`. Default none: a node contacts nobody it was not told of.
+    pub bootstrap: Vec<Multiaddr>,
+    /// Keeps swarms apart; part of every protocol name. Default [`DEFAULT_NETWORK`].
+    pub network: String,
+    /// Whether to find peers on the local network by multicast DNS (RFC 6762). Default true.
+    pub mdns: bool,
+    /// Where the local API listens; `None` for no API. Default a free port on loopback.
+    pub api: Option<SocketAddr>,
+    /// Bytes of free disk that are never used. Default 256 MiB: room for the index and the rest of the system.
+    pub reserve_bytes: u64,
+    /// How long shutdown may take before what is left is dropped. Default 10 s.
+    pub shutdown_timeout: Duration,
+}
+
+impl NodeConfig {
+    /// The defaults, over this data dir.
+    pub fn new(data_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            data_dir: data_dir.into(),
+            listen: default_listen(),
+            bootstrap: Vec::new(),
+            network: DEFAULT_NETWORK.to_owned(),
+            mdns: true,
+            api: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
+            reserve_bytes: 256 * 1024 * 1024,
+            shutdown_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Every interface, TCP and QUIC, IPv4 and IPv6, on free ports.
+pub fn default_listen() -> Vec<Multiaddr> {
+    ["/ip4/0.0.0.0/tcp/0", "/ip4/0.0.0.0/udp/0/quic-v1", "/ip6/::/tcp/0", "/ip6/::/udp/0/quic-v1"]
+        .map(|text| text.parse().expect("a multiaddr written here"))
+        .to_vec()
+}

@@ -1,0 +1,390 @@
+//! What a node is asked for and what it answers, as the local API carries it and `--json` prints it.
+//! Plain data; the field names are a public format.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// Ask for a model or a blob.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct FetchRequest {
+    /// A hash (64 hexadecimal digits) or a link.
+    pub target: String,
+    /// Folder under which to place it; absolute. `None`: keep it in the store only.
+    pub output: Option<PathBuf>,
+    /// Only files that match one of these globs; empty: all.
+    pub include: Vec<String>,
+    /// No file that matches one of these.
+    pub exclude: Vec<String>,
+    /// Providers to ask besides those found, as multiaddrs ending in `/p2p/<peer id>`.
+    pub peers: Vec<String>,
+    /// Peers to join the DHT through.
+    pub bootstrap: Vec<String>,
+    /// Give up when nothing has arrived for this long, in seconds.
+    pub timeout_s: u64,
+    /// Only say what would be fetched.
+    pub dry_run: bool,
+    /// Replace files that are in the way.
+    pub force: bool,
+    /// Put a model into a folder of its own below `output`, named after it, instead of right there.
+    pub own_folder: bool,
+}
+
+/// A file of a model as a fetch sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FilePlan {
+    /// Path within the model.
+    pub path: String,
+    /// BLAKE3 hash.
+    pub hash: String,
+    /// Size in bytes.
+    pub bytes: u64,
+    /// Bytes that were already in the store when the fetch began.
+    pub held: u64,
+}
+
+/// Bytes that one peer delivered, verified.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceReport {
+    /// The peer id as libp2p prints it.
+    pub peer: String,
+    /// Verified payload bytes.
+    pub bytes: u64,
+}
+
+/// How far one file is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileProgress {
+    /// Index into the plan's files.
+    pub file: usize,
+    /// Verified bytes, those held before included.
+    pub bytes: u64,
+}
+
+/// What happens during a fetch; one JSON line each.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum FetchEvent {
+    /// Looking for providers; repeated while none is found.
+    Searching {
+        /// Peers asked so far in the DHT.
+        peers_asked: u64,
+        /// Peers connected.
+        connected: usize,
+        /// Providers found so far.
+        providers: usize,
+    },
+    /// What will be fetched is known.
+    Plan {
+        /// The hash asked for.
+        hash: String,
+        /// The model's name, if it is a model and has one.
+        name: Option<String>,
+        /// Whether it is a model (a manifest) or one plain blob.
+        model: bool,
+        /// Files chosen.
+        files: Vec<FilePlan>,
+        /// Their bytes in total.
+        bytes: u64,
+        /// Of which held already.
+        held: u64,
+        /// Where the files go.
+        output: Option<PathBuf>,
+    },
+    /// How far it is; several times a second.
+    Progress {
+        /// Bytes verified, those held before included.
+        bytes: u64,
+        /// Bytes in total.
+        total: u64,
+        /// Bytes a second, over the last seconds.
+        rate: u64,
+        /// Seconds left at that rate.
+        eta_s: Option<u64>,
+        /// Providers delivering now.
+        sources: usize,
+        /// Files that changed since the last line.
+        files: Vec<FileProgress>,
+    },
+    /// A file is complete, proved and under its final name.
+    File {
+        /// Path within the model.
+        path: String,
+        /// BLAKE3 hash.
+        hash: String,
+        /// Size in bytes.
+        bytes: u64,
+        /// Where it lies now, if it was placed anywhere.
+        placed: Option<PathBuf>,
+        /// `linked`, `copied`, `already_there` or `stored`.
+        how: String,
+    },
+    /// Something the user should know while it goes on (disk full, peer banned).
+    Warning {
+        /// What.
+        message: String,
+    },
+    /// Over, and all is well. The last line.
+    Done {
+        /// The hash asked for.
+        hash: String,
+        /// Bytes of the files chosen.
+        bytes: u64,
+        /// Bytes that came over the network in this fetch, verified.
+        fetched: u64,
+        /// Seconds from the order to the last proved byte in place.
+        seconds: f64,
+        /// Who delivered how much.
+        sources: Vec<SourceReport>,
+        /// Where the model or blob lies.
+        output: Option<PathBuf>,
+    },
+    /// Over, and not well. The last line.
+    Failed(Failure),
+}
+
+/// Why an order failed, for people and for exit codes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// The kind.
+    pub kind: FailureKind,
+    /// One phrase: what, and what to do.
+    pub message: String,
+}
+
+/// Kinds of failure; the command line has an exit code for each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureKind {
+    /// The order makes no sense as given.
+    Usage,
+    /// Nobody provides it, or it is not in the store.
+    NotFound,
+    /// Providers were found, but not all of it could be had from them in time.
+    Incomplete,
+    /// Refused: hostile manifest, other content in the way, changed file.
+    Refused,
+    /// Disk full or failing.
+    Disk,
+    /// The network could not be used as told: address taken, no transport.
+    Network,
+    /// Anything else: our fault.
+    Internal,
+    /// Stopped by the user.
+    Interrupted,
+}
+
+/// Ask to publish a file or folder.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PublishRequest {
+    /// What; absolute.
+    pub path: PathBuf,
+    /// Name, `ORG/MODEL`.
+    pub name: Option<String>,
+    /// Revision.
+    pub revision: Option<String>,
+    /// SPDX licence expression.
+    pub license: Option<String>,
+    /// Copy into the store instead of referring to the files where they lie.
+    pub copy: bool,
+}
+
+/// What happens during a publish.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum PublishEvent {
+    /// Hashing.
+    Progress {
+        /// The file being read.
+        path: String,
+        /// Bytes read so far, over all files.
+        bytes: u64,
+        /// Bytes in total.
+        total: u64,
+    },
+    /// Over, and all is well. The last line.
+    Done(Published),
+    /// Over, and not well. The last line.
+    Failed(Failure),
+}
+
+/// The result of a publish.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Published {
+    /// The hash to fetch by: of the manifest for a folder, of the blob for a file.
+    pub hash: String,
+    /// The same as a link.
+    pub link: String,
+    /// Number of files.
+    pub files: usize,
+    /// Bytes in total.
+    pub bytes: u64,
+}
+
+/// A model or plain blob in the store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListEntry {
+    /// Hash.
+    pub hash: String,
+    /// `model` or `blob`.
+    pub kind: String,
+    /// Name, if known.
+    pub name: Option<String>,
+    /// Revision, if known.
+    pub revision: Option<String>,
+    /// Number of files.
+    pub files: usize,
+    /// Bytes in total.
+    pub bytes: u64,
+    /// Bytes held: verified and on disk.
+    pub held: u64,
+    /// Where it lies, for a published reference.
+    pub path: Option<PathBuf>,
+}
+
+/// A model in full.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ShowReport {
+    /// Hash.
+    pub hash: String,
+    /// `model` or `blob`.
+    pub kind: String,
+    /// A link to it.
+    pub link: String,
+    /// Bytes in total.
+    pub bytes: u64,
+    /// Files, `held` being what the store has of each.
+    pub files: Vec<FilePlan>,
+    /// The manifest as published, for a model.
+    pub manifest: Option<serde_json::Value>,
+}
+
+/// The state of a node.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct StatusReport {
+    /// The peer id as libp2p prints it.
+    pub peer_id: String,
+    /// Program and version.
+    pub agent: String,
+    /// The network joined.
+    pub network: String,
+    /// Listen addresses, each ending in `/p2p/<peer id>`.
+    pub listen: Vec<String>,
+    /// Where the local API listens.
+    pub api: Option<String>,
+    /// Seconds since start.
+    pub uptime_s: u64,
+    /// Peers connected.
+    pub connected: usize,
+    /// Peers known to the DHT's routing table.
+    pub dht_peers: usize,
+    /// Keys announced.
+    pub announced: usize,
+    /// Blobs held in full.
+    pub blobs: usize,
+    /// Bytes held.
+    pub bytes: u64,
+    /// Bytes sent to peers since start.
+    pub sent_bytes: u64,
+    /// Bytes received and verified since start.
+    pub received_bytes: u64,
+    /// Swarms being fetched.
+    pub swarms: Vec<SwarmReport>,
+    /// Published files that changed on disk and are no longer served.
+    pub withdrawn: Vec<WithdrawnReport>,
+    /// Whether fetching is paused, and why.
+    pub paused: Option<String>,
+}
+
+/// A swarm being fetched.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SwarmReport {
+    /// Its hash.
+    pub hash: String,
+    /// Bytes wanted.
+    pub total: u64,
+    /// Of which verified.
+    pub verified: u64,
+    /// Providers connected that hold something of it.
+    pub providers: usize,
+    /// Bytes asked for and not yet here.
+    pub in_flight: u64,
+}
+
+/// A published file that is no longer what was published.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct WithdrawnReport {
+    /// Hash.
+    pub hash: String,
+    /// Where it lay.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// A connected peer.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PeerReport {
+    /// The peer id as libp2p prints it.
+    pub peer: String,
+    /// Program and version, as the peer says.
+    pub agent: Option<String>,
+    /// Address it is reached at.
+    pub address: String,
+    /// Round-trip time in milliseconds.
+    pub rtt_ms: Option<u64>,
+    /// Verified bytes received from it.
+    pub received_bytes: u64,
+    /// Bytes sent to it.
+    pub sent_bytes: u64,
+    /// Strikes against it.
+    pub strikes: u32,
+}
+
+/// The result of re-reading one blob.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct VerifyEntry {
+    /// Hash.
+    pub hash: String,
+    /// Path within its model, or where it lies, if known.
+    pub path: Option<String>,
+    /// Bytes read.
+    pub bytes: u64,
+    /// Bytes that did not prove and are no longer served.
+    pub damaged: u64,
+    /// What is wrong, if anything is.
+    pub problem: Option<String>,
+}
+
+/// The result of a verify.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct VerifyReport {
+    /// Each blob read.
+    pub entries: Vec<VerifyEntry>,
+    /// Whether all is well.
+    pub ok: bool,
+}
+
+/// The result of a removal.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RemoveReport {
+    /// Blobs removed.
+    pub blobs: usize,
+    /// Bytes freed on disk.
+    pub freed: u64,
+    /// Files of the user's that were only referenced, and stay.
+    pub kept: Vec<PathBuf>,
+}
+
+/// The result of a rebuild of the index.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RebuildReport {
+    /// Blobs found.
+    pub blobs: usize,
+    /// Of which partial.
+    pub partial: usize,
+    /// Models found.
+    pub models: usize,
+    /// Files that belong to nothing and were left alone.
+    pub strays: Vec<PathBuf>,
+}

@@ -1,0 +1,367 @@
+//! The engine's whole contract with its driver: what goes in, what comes out. All of it can be serialised, so a run can be recorded and
+//! replayed.
+//!
+//! A driver calls [`Engine::handle`](super::Engine::handle) with each fact, drains
+//! [`Engine::poll_output`](super::Engine::poll_output) to `None`, and sleeps until the next input or
+//! [`Engine::next_wakeup`](super::Engine::next_wakeup).
+
+use serde::{Deserialize, Serialize};
+
+use crate::geometry::Span;
+use crate::ids::{BlobHash, PeerId, RequestId, SwarmId};
+use crate::span_set::SpanSet;
+use crate::time::Instant;
+use crate::wire::Message;
+
+/// How a peer is reached. Cheaper classes are granted first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum PeerClass {
+    /// On this machine or the local network.
+    Lan,
+    /// Anywhere else.
+    Wan,
+}
+
+/// A blob that a swarm wants.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Want {
+    /// The blob.
+    pub blob: BlobHash,
+    /// Its size, if known from a manifest or proved. With `None` only the size is found out: a provider's claim is believed once its
+    /// last group proves it, [`Event::SizeProved`] says so, and the owner joins again with it.
+    pub size: Option<u64>,
+    /// What the store holds of it already.
+    pub held: SpanSet,
+}
+
+/// What the node's owner asks of the engine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Command {
+    /// Serve what is held of this blob, and announce it.
+    Offer {
+        /// The blob.
+        blob: BlobHash,
+        /// Its size in bytes.
+        size: u64,
+        /// What is held: verified and durable.
+        held: SpanSet,
+    },
+    /// Stop serving this blob, whatever is held of it.
+    Withdraw {
+        /// The blob.
+        blob: BlobHash,
+    },
+    /// Fetch these blobs from the peers around this hash. Repeating it adds blobs.
+    Join {
+        /// The swarm; providers of this hash are looked for first.
+        swarm: SwarmId,
+        /// The blobs wanted, in order.
+        wants: Vec<Want>,
+        /// Peers to ask besides those that discovery finds.
+        providers: Vec<PeerId>,
+    },
+    /// Give up a swarm: cancel what is in flight. What is held goes on being served.
+    Leave {
+        /// The swarm.
+        swarm: SwarmId,
+    },
+    /// Ask for nothing new while the store cannot take it.
+    Pause {
+        /// Whether to stop asking, or to go on.
+        paused: bool,
+    },
+}
+
+/// How a fetch ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FetchOutcome {
+    /// Every group of the span was verified and written.
+    Delivered,
+    /// The proof failed: the provider sent bytes that are not the blob's.
+    BadBytes,
+    /// The provider answered that it does not hold the span.
+    NotHeld,
+    /// The provider answered that the request had no credit.
+    NoCredit,
+    /// The stream or connection broke, or stopped in the middle.
+    Lost,
+    /// Cancelled by us before an answer came.
+    Cancelled,
+    /// Our own store could not take it.
+    StoreFailed,
+}
+
+/// How serving a span ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ServeOutcome {
+    /// All of it went out.
+    Sent,
+    /// What we hold did not prove: it was not sent, and must not be offered again.
+    Damaged,
+    /// The stream broke, or the peer stopped reading.
+    Lost,
+    /// The peer cancelled it.
+    Cancelled,
+}
+
+/// Why a peer is hung up on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HangupReason {
+    /// Banned, or refused because of an earlier ban.
+    Banned,
+    /// Too slow or silent; may be tried again after a while.
+    Unresponsive,
+    /// More peers than [`limits::PEERS`](crate::limits::PEERS).
+    Full,
+}
+
+/// Why a peer got a strike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Misdeed {
+    /// Sent bytes that do not prove.
+    BadBytes,
+    /// Claimed a piece or a size that it does not have.
+    FalseClaim,
+    /// Let a request's deadline pass.
+    Late,
+    /// Broke the wire protocol or one of its limits.
+    BadMessage,
+    /// Asked without credit, or for what was never offered.
+    Unsolicited,
+}
+
+/// A fact.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Input {
+    /// A connection to this peer stands.
+    PeerConnected {
+        /// The peer.
+        peer: PeerId,
+        /// How it is reached.
+        class: PeerClass,
+    },
+    /// The last connection to this peer is gone; its requests have ended or will end as lost.
+    PeerGone {
+        /// The peer.
+        peer: PeerId,
+    },
+    /// A dial that was asked for came to nothing.
+    DialFailed {
+        /// The peer.
+        peer: PeerId,
+    },
+    /// A control message arrived.
+    Message {
+        /// From whom.
+        peer: PeerId,
+        /// What it says.
+        message: Message,
+    },
+    /// Something arrived on one of our protocols that is none of our messages.
+    Malformed {
+        /// From whom.
+        peer: PeerId,
+    },
+    /// A request arrived on a bulk stream. Answered by exactly one [`Output::Serve`] or [`Output::Refuse`].
+    Requested {
+        /// By whom.
+        peer: PeerId,
+        /// The peer's name for it.
+        request: RequestId,
+        /// The blob.
+        blob: BlobHash,
+        /// Its size according to the peer.
+        size: u64,
+        /// The groups wanted.
+        span: Span,
+    },
+    /// An [`Output::Serve`] ended.
+    ServeEnded {
+        /// For whom.
+        peer: PeerId,
+        /// The peer's name for it.
+        request: RequestId,
+        /// How.
+        outcome: ServeOutcome,
+    },
+    /// An [`Output::Fetch`] ended. Reported exactly once for each.
+    FetchEnded {
+        /// Which.
+        request: RequestId,
+        /// How.
+        outcome: FetchOutcome,
+        /// Groups, from the start of the span, that were verified and written, though perhaps not yet synced.
+        verified_groups: u64,
+    },
+    /// These groups are verified and durable: the only thing that moves our have-map.
+    SpanStored {
+        /// The blob.
+        blob: BlobHash,
+        /// The groups.
+        span: Span,
+    },
+    /// These groups turned out to be damaged or were never made durable; they are wanted again if the blob is.
+    SpanLost {
+        /// The blob.
+        blob: BlobHash,
+        /// The groups.
+        span: Span,
+    },
+    /// Discovery's answer to [`Output::FindProviders`]; may come several times.
+    ProvidersFound {
+        /// The hash looked for.
+        blob: BlobHash,
+        /// Peers that say they hold it.
+        providers: Vec<PeerId>,
+        /// Whether the look-up is over.
+        finished: bool,
+    },
+    /// An order of the owner's.
+    Command(Command),
+    /// Time has passed.
+    Tick,
+}
+
+/// A wish, or something worth knowing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Output {
+    /// Send a control message.
+    Send {
+        /// To whom.
+        peer: PeerId,
+        /// What.
+        message: Message,
+    },
+    /// Ask a provider for a span over the bulk stream, verify and write what comes.
+    Fetch {
+        /// Our name for it.
+        request: RequestId,
+        /// Whom to ask.
+        provider: PeerId,
+        /// The blob.
+        blob: BlobHash,
+        /// Its size.
+        size: u64,
+        /// The groups.
+        span: Span,
+        /// Only prove the size: verify the span (the last group of the size claimed) and write nothing.
+        probe: bool,
+    },
+    /// Stop caring for a fetch. It still ends with a [`Input::FetchEnded`].
+    Cancel {
+        /// Which.
+        request: RequestId,
+        /// Whom it was asked of.
+        provider: PeerId,
+    },
+    /// Send a span to a peer over its bulk stream.
+    Serve {
+        /// To whom.
+        peer: PeerId,
+        /// The peer's name for it.
+        request: RequestId,
+        /// The blob.
+        blob: BlobHash,
+        /// The groups.
+        span: Span,
+    },
+    /// Answer a request with a refusal.
+    Refuse {
+        /// To whom.
+        peer: PeerId,
+        /// The peer's name for it.
+        request: RequestId,
+        /// Whether it was for want of a credit; otherwise the span is not held.
+        no_credit: bool,
+    },
+    /// The peer cancelled this request: skip it if it has not begun.
+    StopServing {
+        /// Whose.
+        peer: PeerId,
+        /// The peer's name for it.
+        request: RequestId,
+    },
+    /// Connect to a peer.
+    Dial {
+        /// Which.
+        peer: PeerId,
+    },
+    /// Close every connection and stream to a peer.
+    Hangup {
+        /// Which.
+        peer: PeerId,
+        /// Why.
+        reason: HangupReason,
+    },
+    /// Look for providers of a hash.
+    FindProviders {
+        /// The hash.
+        blob: BlobHash,
+    },
+    /// Let others find us as a provider of this blob.
+    Announce {
+        /// The blob.
+        blob: BlobHash,
+    },
+    /// Stop announcing this blob.
+    Unannounce {
+        /// The blob.
+        blob: BlobHash,
+    },
+    /// Something happened.
+    Notify(Event),
+}
+
+/// What happened, for subscribers, logs and checkers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Event {
+    /// The size of a blob fetched by bare hash is proved.
+    SizeProved {
+        /// The blob.
+        blob: BlobHash,
+        /// Its size in bytes.
+        size: u64,
+    },
+    /// Every group of a wanted blob is verified and written.
+    BlobVerified {
+        /// The blob.
+        blob: BlobHash,
+    },
+    /// Every group of a wanted blob is verified and durable.
+    BlobStored {
+        /// The blob.
+        blob: BlobHash,
+    },
+    /// A provider holds this blob with another size than the manifest says: one of them is wrong, and nothing proves which.
+    SizeDisputed {
+        /// The blob.
+        blob: BlobHash,
+        /// Who says so.
+        peer: PeerId,
+        /// The size it claims.
+        claimed: u64,
+    },
+    /// A peer misbehaved.
+    Struck {
+        /// Which.
+        peer: PeerId,
+        /// What it did.
+        misdeed: Misdeed,
+        /// The blob it was about, if any.
+        blob: Option<BlobHash>,
+    },
+    /// A peer is banned.
+    Banned {
+        /// Which.
+        peer: PeerId,
+        /// Until when.
+        until: Instant,
+    },
+    /// Something we hold does not prove any more.
+    Damaged {
+        /// The blob.
+        blob: BlobHash,
+        /// The groups asked for when it was noticed.
+        span: Span,
+    },
+}

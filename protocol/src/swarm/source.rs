@@ -1,0 +1,159 @@
+//! A peer as somewhere to fetch from: its credits, how long it takes, how far it is trusted.
+
+use std::time::Duration;
+
+use crate::geometry::Piece;
+use crate::ids::BlobHash;
+use crate::limits;
+use crate::swarm::rate::ServiceTime;
+use crate::time::Instant;
+
+/// Requests open at a source before its first delivery: a peer that accepts and stays silent then costs two blocks, not all.
+const UNPROVED_IN_FLIGHT: usize = 2;
+/// Patience with a source of which nothing is known yet. 256 KiB in this time is 210 kbit/s.
+const UNKNOWN_PATIENCE: Duration = Duration::from_secs(10);
+/// Deadlines missed in a row after which a source is hung up on.
+const LATE_LIMIT: u32 = 3;
+
+/// A peer as a source.
+#[derive(Debug, Clone, Default)]
+pub struct Source {
+    credits: u16,
+    block_bytes: u32,
+    hint: Option<(BlobHash, Piece)>,
+    in_flight: usize,
+    service: ServiceTime,
+    late_in_a_row: u32,
+    delivered_bytes: u64,
+    last: Option<(BlobHash, u64)>,
+}
+
+impl Source {
+    /// More credits, for blocks of this size. Credits above the limit are dropped: they could not be used in time anyway.
+    pub fn grant(&mut self, credits: u16, block_bytes: u32, hint: Option<(BlobHash, Piece)>) {
+        self.credits = self.credits.saturating_add(credits).min(limits::CREDITS_PER_PEER);
+        self.block_bytes = block_bytes;
+        self.hint = hint;
+    }
+
+    /// Unused credits.
+    pub fn credits(&self) -> u16 {
+        self.credits
+    }
+
+    /// Gives all unused credits back.
+    pub fn take_credits(&mut self) -> u16 {
+        std::mem::take(&mut self.credits)
+    }
+
+    /// The longest block it serves.
+    pub fn block_bytes(&self) -> u32 {
+        self.block_bytes.clamp(limits::BLOCK_MIN_BYTES, limits::BLOCK_MAX_BYTES)
+    }
+
+    /// The piece of this blob that it would rather be asked for.
+    pub fn hint(&self, blob: BlobHash) -> Option<Piece> {
+        self.hint.filter(|(hinted, _)| *hinted == blob).map(|(_, piece)| piece)
+    }
+
+    /// The blob last asked for and the group where that span ended.
+    pub fn last(&self) -> Option<(BlobHash, u64)> {
+        self.last
+    }
+
+    /// Whether it may be asked for another span now.
+    pub fn may_ask(&self) -> bool {
+        let allowed = match (self.late_in_a_row, self.delivered_bytes) {
+            (1.., _) => 1,
+            (0, 0) => UNPROVED_IN_FLIGHT,
+            (0, _) => limits::REQUESTS_PER_PEER,
+        };
+        self.credits > 0 && self.in_flight < allowed
+    }
+
+    /// A request goes out: uses a credit; returns the time it is given.
+    pub fn asked(&mut self, blob: BlobHash, end: u64) -> Duration {
+        self.credits = self.credits.saturating_sub(1);
+        self.in_flight += 1;
+        self.last = Some((blob, end));
+        self.hint = None;
+        let patience = self.service.patience(UNKNOWN_PATIENCE) * 2u32.pow(self.late_in_a_row.min(4));
+        patience.min(limits::DEADLINE_MAX)
+    }
+
+    /// A request was answered in full.
+    pub fn delivered(&mut self, took: Duration, bytes: u64) {
+        self.in_flight -= 1;
+        self.service.record(took);
+        self.delivered_bytes += bytes;
+        self.late_in_a_row = 0;
+    }
+
+    /// A request ended without delivering all; what did come counts.
+    pub fn ended(&mut self, bytes: u64) {
+        self.in_flight -= 1;
+        self.delivered_bytes += bytes;
+    }
+
+    /// A request's deadline passed; says whether that is once too often. Patience doubles: a slow link is not a dead one.
+    pub fn late(&mut self) -> bool {
+        self.in_flight -= 1;
+        self.late_in_a_row += 1;
+        self.late_in_a_row >= LATE_LIMIT
+    }
+
+    /// Requests open.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    /// When a request asked at `asked_at` may be expected to be done, as of `now`. An overdue one is given as long again.
+    pub fn expected(&self, asked_at: Instant, now: Instant) -> Instant {
+        let usual = asked_at + self.mean_service();
+        if usual > now { usual } else { now + (now - asked_at) }
+    }
+
+    /// The mean time of a request, or a guess.
+    pub fn mean_service(&self) -> Duration {
+        self.service.mean().unwrap_or(Duration::from_secs(1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BLOB: BlobHash = BlobHash([1; 32]);
+
+    #[test]
+    fn a_newcomer_gets_two_requests_until_it_delivers() {
+        let mut source = Source::default();
+        source.grant(10, 1 << 20, None);
+        source.asked(BLOB, 4);
+        source.asked(BLOB, 8);
+        assert!(!source.may_ask());
+        source.delivered(Duration::from_millis(50), 100);
+        assert!(source.may_ask());
+    }
+
+    #[test]
+    fn patience_doubles_and_ends_when_a_source_is_late() {
+        let mut source = Source::default();
+        source.grant(10, 1 << 20, None);
+        assert_eq!(source.asked(BLOB, 4), Duration::from_secs(10));
+        assert!(!source.late());
+        assert_eq!(source.asked(BLOB, 4), Duration::from_secs(20));
+        assert!(!source.may_ask(), "one at a time while it is late");
+        assert!(!source.late());
+        source.asked(BLOB, 4);
+        assert!(source.late());
+    }
+
+    #[test]
+    fn credits_are_bounded() {
+        let mut source = Source::default();
+        (0..10).for_each(|_| source.grant(limits::CREDITS_PER_PEER, u32::MAX, None));
+        assert_eq!((source.credits(), source.block_bytes()), (limits::CREDITS_PER_PEER, limits::BLOCK_MAX_BYTES));
+        assert_eq!((source.take_credits(), source.credits()), (limits::CREDITS_PER_PEER, 0));
+    }
+}

@@ -1,0 +1,17 @@
+//! What peers say to one another, to the byte; drawn in `docs/wire.md`. Knows names and limits, not what is done about a message.
+
+pub mod bulk;
+pub mod codec;
+pub mod message;
+
+pub use bulk::{BULK_REQUEST_BYTES, BULK_RESPONSE_BYTES, BulkRequest, BulkResponse, BulkStatus};
+pub use codec::{FrameError, decode_frame, encode_frame, frame_length};
+pub use message::{HavePieces, Message, PieceRun};
+
+/// Version of the control and bulk protocols; the last part of their names.
+pub const VERSION: u8 = 1;
+
+/// The name of one of this network's protocols, as multistream-select sees it: `/p2pweights/<network>/<protocol>/1`.
+pub fn protocol_name(network: &str, protocol: &str) -> String {
+    format!("/p2pweights/{network}/{protocol}/{VERSION}")
+}
