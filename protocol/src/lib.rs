@@ -4,10 +4,13 @@
 //! arguments. So the same engine runs in a node and in a simulation. The floors, from the ground up:
 //! `ids time geometry span_set` ← `limits have_map verify` ← `wire manifest link` ← `swarm` ← `engine`.
 
+pub mod engine;
 pub mod geometry;
 pub mod have_map;
 pub mod ids;
 pub mod limits;
+pub mod link;
+pub mod manifest;
 pub mod random;
 pub mod span_set;
 pub mod swarm;

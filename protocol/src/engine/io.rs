@@ -122,7 +122,7 @@ pub enum Misdeed {
     BadBytes,
     /// Claimed a piece or a size that it does not have.
     FalseClaim,
-    /// Let a request's deadline pass.
+    /// Let a request's deadline pass without ever having delivered anything: silent, or dripping. A slow link is no misdeed.
     Late,
     /// Broke the wire protocol or one of its limits.
     BadMessage,

@@ -36,9 +36,8 @@ pub fn rescue<'a>(
     let map = download.map_of(idle)?;
     let geometry = download.geometry()?;
     let own_time = helper.mean_service();
-    let usable = |request: &Request| {
-        request.provider != idle && geometry.pieces_touching(request.span).all(|piece| map.contains(piece))
-    };
+    let usable =
+        |request: &Request| request.provider != idle && geometry.pieces_touching(request.span).all(|piece| map.contains(piece));
     let asked_twice = |id: RequestId, request: &Request| {
         ledger.of_blob(download.blob()).any(|(other, twin)| other != id && twin.span.intersection(request.span).is_some())
     };

@@ -102,6 +102,11 @@ impl Source {
         self.late_in_a_row >= LATE_LIMIT
     }
 
+    /// Whether it ever sent something that proved.
+    pub fn has_delivered(&self) -> bool {
+        self.delivered_bytes > 0
+    }
+
     /// Requests open.
     pub fn in_flight(&self) -> usize {
         self.in_flight

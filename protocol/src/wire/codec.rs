@@ -86,10 +86,7 @@ mod tests {
             (Message::Interest { blobs: vec![blob] }, text(format!("00000023 01 01 01 {aa}"))),
             (Message::NoInterest { blobs: vec![blob] }, text(format!("00000023 01 02 01 {aa}"))),
             (Message::Have { blob, size: 300, pieces: HavePieces::All }, text(format!("00000025 01 03 {aa} ac02 00"))),
-            (
-                Message::Have { blob, size: 1, pieces: HavePieces::Map(vec![1]) },
-                text(format!("00000026 01 03 {aa} 01 01 01 01")),
-            ),
+            (Message::Have { blob, size: 1, pieces: HavePieces::Map(vec![1]) }, text(format!("00000026 01 03 {aa} 01 01 01 01"))),
             (
                 Message::HaveMore { blob, runs: vec![PieceRun { first: Piece(200), count: 3 }] },
                 text(format!("00000026 01 04 {aa} 01 c801 03")),

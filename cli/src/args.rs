@@ -1,0 +1,324 @@
+//! The command line as clap reads it: verbs, flags, their help. Knows spellings and what can be checked on the text alone.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueHint};
+use clap_complete::Shell;
+use p2pweights_node::config;
+use p2pweights_protocol::ids::BlobHash;
+
+use crate::settings::{parse_api, parse_network};
+
+/// What a link begins with.
+const LINK_SCHEME: &str = "p2pweights:";
+
+const EXAMPLES: &str = "\
+Examples:
+  p2pweights demo                                   four nodes and a fetch on this machine, nothing else needed
+  p2pweights publish ./my-model --name org/my-model  hash a folder where it lies; prints its hash and link
+  p2pweights node --bootstrap /ip4/…/tcp/…/p2p/…     serve what is in the store until Ctrl-C
+  p2pweights fetch HASH -o ./my-model                get a model from whoever has it, every byte proved
+
+Exit codes: 0 ok, 1 internal, 2 usage, 3 not found, 4 refused, 5 disk, 6 network, 7 incomplete, 130 interrupted.
+Settings: config file < environment P2PWEIGHTS_* < flags; `p2pweights config show` prints what is in force.";
+
+const NODE_EXAMPLES: &str = "\
+Examples:
+  p2pweights node
+  p2pweights node --listen /ip4/0.0.0.0/tcp/4001 --listen /ip4/0.0.0.0/udp/4001/quic-v1
+  p2pweights node --bootstrap /ip4/192.0.2.7/tcp/4001/p2p/12D3KooW…
+
+Prints its peer id, addresses and `ready` when it serves; Ctrl-C or SIGTERM ends it in order, a second one at once.";
+
+const PUBLISH_EXAMPLES: &str = "\
+Examples:
+  p2pweights publish ./my-model --name org/my-model --revision main --license Apache-2.0
+  p2pweights publish ./weights.gguf
+
+The files stay where they are and are served from there. The same folder gives the same hash on any machine.";
+
+const FETCH_EXAMPLES: &str = "\
+Examples:
+  p2pweights fetch HASH                              into ./<model>, found over the DHT and the local network
+  p2pweights fetch HASH -o ./model --include '*.safetensors' --include '*.json'
+  p2pweights fetch HASH --peer /ip4/192.0.2.7/tcp/4001/p2p/12D3KooW…
+  p2pweights fetch HASH --dry-run                    only say what would be fetched
+
+Interrupted or out of disk? Run the same command again: what was verified is not fetched twice.";
+
+/// Mirror and fetch open model weights from each other, every byte proved.
+#[derive(Debug, Parser)]
+#[command(name = "p2pweights", version, after_help = EXAMPLES, max_term_width = 120, arg_required_else_help = true)]
+pub struct Arguments {
+    /// Flags that every verb takes, before or after it.
+    #[command(flatten)]
+    pub global: GlobalArguments,
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+impl Arguments {
+    /// Reads the process's arguments.
+    pub fn read() -> Result<Self, clap::Error> {
+        Self::try_parse()
+    }
+}
+
+/// Flags that every verb takes.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
+pub struct GlobalArguments {
+    /// Where identity and store live [default: $XDG_DATA_HOME/p2pweights or ~/.local/share/p2pweights]
+    #[arg(long, global = true, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub data_dir: Option<PathBuf>,
+    /// Config file [default: $XDG_CONFIG_HOME/p2pweights/config.toml or ~/.config/p2pweights/config.toml, if there]
+    #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub config: Option<PathBuf>,
+    /// Log more to standard error; repeat for more still
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+    /// Print JSON lines on standard output
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Run a node: serve what is in the store until stopped
+    #[command(after_help = NODE_EXAMPLES)]
+    Node(NodeArguments),
+    /// Hash a file or folder and make it available; prints its hash and link
+    #[command(after_help = PUBLISH_EXAMPLES)]
+    Publish(PublishArguments),
+    /// Get a model or blob by its hash or link
+    #[command(after_help = FETCH_EXAMPLES)]
+    Fetch(FetchArguments),
+    /// Show a model or blob of the store in full
+    Show(ShowArguments),
+    /// List the models and blobs in the store
+    List,
+    /// Show the state of the node
+    Status,
+    /// Show the peers connected to the running node
+    Peers,
+    /// Read the store again and prove every byte
+    Verify(VerifyArguments),
+    /// Remove a model or blob from the store; published files themselves stay
+    Remove(RemoveArguments),
+    /// Look after the store
+    #[command(subcommand)]
+    Store(StoreVerb),
+    /// Look at the settings
+    #[command(subcommand)]
+    Config(ConfigVerb),
+    /// Show the whole thing on this machine: real nodes, a fetch by hash, a summary
+    Demo(DemoArguments),
+    /// Print a completion script
+    Completions(CompletionsArguments),
+}
+
+/// `store …`
+#[derive(Debug, Subcommand)]
+pub enum StoreVerb {
+    /// Make the index anew from the files; no node may be running
+    Rebuild,
+}
+
+/// `config …`
+#[derive(Debug, Subcommand)]
+pub enum ConfigVerb {
+    /// Print each setting in force and where it came from
+    Show,
+}
+
+/// Flags of the verbs that join a network.
+#[derive(Debug, Default, Args)]
+pub struct NetworkArguments {
+    /// Peer to join the DHT through, ending in /p2p/<peer id>; may be repeated
+    #[arg(long, value_name = "MULTIADDR", value_parser = checked_peer)]
+    pub bootstrap: Vec<String>,
+    /// Network to join: lower-case letters, digits and '-' [default: main]
+    #[arg(long, value_name = "NAME", value_parser = parse_network)]
+    pub network: Option<String>,
+    /// Do not look for peers on the local network
+    #[arg(long)]
+    pub no_mdns: bool,
+}
+
+/// `node`
+#[derive(Debug, Args)]
+pub struct NodeArguments {
+    /// Address to listen on, port 0 for a free one; may be repeated [default: all interfaces, TCP and QUIC, free ports]
+    #[arg(long, value_name = "MULTIADDR", value_parser = checked_listen)]
+    pub listen: Vec<String>,
+    /// Network flags.
+    #[command(flatten)]
+    pub network: NetworkArguments,
+    /// Where the local API listens, or `off` [default: 127.0.0.1:0, a free port]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = checked_api)]
+    pub api: Option<String>,
+    /// Also stop when standard input ends: such a node can't outlive the program that started it
+    #[arg(long, hide = true)]
+    pub stop_with_stdin: bool,
+}
+
+/// `publish`
+#[derive(Debug, Args)]
+pub struct PublishArguments {
+    /// File or folder
+    #[arg(value_hint = ValueHint::AnyPath)]
+    pub path: PathBuf,
+    /// Name to publish it under
+    #[arg(long, value_name = "ORG/MODEL")]
+    pub name: Option<String>,
+    /// Revision of the model
+    #[arg(long, value_name = "REV")]
+    pub revision: Option<String>,
+    /// Licence, as an SPDX expression
+    #[arg(long, value_name = "SPDX")]
+    pub license: Option<String>,
+    /// Copy the files into the store instead of serving them from where they lie
+    #[arg(long)]
+    pub copy: bool,
+}
+
+/// `fetch`
+#[derive(Debug, Args)]
+pub struct FetchArguments {
+    /// Hash (64 hexadecimal digits) or link (p2pweights:…)
+    #[arg(value_name = "HASH|LINK", value_parser = checked_target)]
+    pub target: String,
+    /// Folder to put the files into [default: ./<model>]
+    #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub output: Option<PathBuf>,
+    /// Only files that match; may be repeated
+    #[arg(long, value_name = "GLOB")]
+    pub include: Vec<String>,
+    /// No file that matches; may be repeated
+    #[arg(long, value_name = "GLOB")]
+    pub exclude: Vec<String>,
+    /// Provider to ask besides those found, ending in /p2p/<peer id>; may be repeated
+    #[arg(long, value_name = "MULTIADDR", value_parser = checked_peer)]
+    pub peer: Vec<String>,
+    /// Network flags.
+    #[command(flatten)]
+    pub network: NetworkArguments,
+    /// Give up when nothing has arrived for this long
+    #[arg(long, value_name = "SECS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
+    pub timeout: u64,
+    /// Only say what would be fetched
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Replace files that are in the way
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// `show`
+#[derive(Debug, Args)]
+pub struct ShowArguments {
+    /// Hash or link
+    #[arg(value_name = "HASH|LINK", value_parser = checked_target)]
+    pub target: String,
+}
+
+/// `verify`
+#[derive(Debug, Args)]
+pub struct VerifyArguments {
+    /// Hash of a model or blob; everything if left out
+    #[arg(value_name = "HASH", value_parser = checked_hash)]
+    pub hash: Option<String>,
+}
+
+/// `remove`
+#[derive(Debug, Args)]
+pub struct RemoveArguments {
+    /// Hash of a model or blob
+    #[arg(value_name = "HASH", value_parser = checked_hash)]
+    pub hash: String,
+}
+
+/// `demo`
+#[derive(Debug, Args)]
+pub struct DemoArguments {
+    /// Folder with a model of your own [default: a small model is made]
+    #[arg(long, value_name = "MODEL_DIR", value_hint = ValueHint::DirPath)]
+    pub path: Option<PathBuf>,
+}
+
+/// `completions`
+#[derive(Debug, Args)]
+pub struct CompletionsArguments {
+    /// Shell to print it for
+    pub shell: Shell,
+}
+
+fn checked_hash(text: &str) -> Result<String, String> {
+    text.parse::<BlobHash>().map_err(|error| error.to_string())?;
+    Ok(text.to_owned())
+}
+
+/// A link's parameters are the node's to read; its hash is checked here, before anything is started.
+fn checked_target(text: &str) -> Result<String, String> {
+    match text.strip_prefix(LINK_SCHEME) {
+        Some(rest) => {
+            let hash = rest.split_once('?').map_or(rest, |(hash, _)| hash);
+            checked_hash(hash).map_err(|error| format!("the link's hash is wrong: {error}"))?;
+            Ok(text.to_owned())
+        }
+        None if text.contains(':') => Err(format!("a link begins with {LINK_SCHEME}")),
+        None => checked_hash(text),
+    }
+}
+
+fn checked_listen(text: &str) -> Result<String, String> {
+    config::parse_listen(text)?;
+    Ok(text.to_owned())
+}
+
+fn checked_peer(text: &str) -> Result<String, String> {
+    config::parse_peer(text)?;
+    Ok(text.to_owned())
+}
+
+fn checked_api(text: &str) -> Result<String, String> {
+    parse_api(text)?;
+    Ok(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn read(line: &str) -> Result<Arguments, clap::Error> {
+        Arguments::try_parse_from(line.split_whitespace())
+    }
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn global_flags_stand_before_or_after_the_verb() {
+        for line in ["p2pweights --json --data-dir /d list", "p2pweights list --json --data-dir /d"] {
+            let arguments = read(line).unwrap();
+            assert!(arguments.global.json, "{line}");
+            assert_eq!(arguments.global.data_dir, Some(PathBuf::from("/d")), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_target_is_a_hash_or_a_link() {
+        let hash = BlobHash::of(b"weights").to_string();
+        assert!(checked_target(&hash).is_ok());
+        assert!(checked_target(&format!("p2pweights:{hash}?name=org%2Fmodel")).is_ok());
+        assert!(checked_target("p2pweights:12?name=x").unwrap_err().contains("the link's hash"));
+        assert!(checked_target("magnet:?xt=1").unwrap_err().contains("a link begins with p2pweights:"));
+        assert!(checked_target(&hash.replace(&hash[..1], "Z")).unwrap_err().contains("position"));
+    }
+}

@@ -1,0 +1,51 @@
+//! `config show`: what is in force, and where it came from.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use crate::failure::CommandError;
+use crate::output::{Output, table};
+use crate::settings::{Key, Origin, Settings};
+
+#[derive(Serialize)]
+struct ConfigReport<'a> {
+    file: &'a Option<PathBuf>,
+    settings: Vec<SettingReport<'a>>,
+}
+
+#[derive(Serialize)]
+struct SettingReport<'a> {
+    key: &'static str,
+    value: serde_json::Value,
+    origin: &'a Origin,
+}
+
+pub fn show(output: Output, settings: &Settings) -> Result<(), CommandError> {
+    let report = ConfigReport {
+        file: &settings.file,
+        settings: Key::ALL
+            .into_iter()
+            .map(|key| SettingReport { key: key.name(), value: value(settings, key), origin: settings.origin(key) })
+            .collect(),
+    };
+    output.value(&report, || {
+        let row = |key: Key| {
+            let texts = settings.texts(key);
+            let value = if texts.is_empty() { "none".to_owned() } else { texts.join(", ") };
+            vec![key.name().to_owned(), settings.origin(key).to_string(), value]
+        };
+        table(&["setting", "from", "value"], &Key::ALL.map(row))
+    })
+}
+
+fn value(settings: &Settings, key: Key) -> serde_json::Value {
+    let texts = settings.texts(key);
+    match key {
+        Key::Listen | Key::Bootstrap => texts.into(),
+        Key::Mdns => settings.node.mdns.into(),
+        Key::StorageReserve => settings.node.reserve_bytes.into(),
+        Key::Api => settings.node.api.map(|address| address.to_string()).into(),
+        Key::DataDir | Key::Network => texts.concat().into(),
+    }
+}

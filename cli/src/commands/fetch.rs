@@ -1,0 +1,126 @@
+//! `fetch`: gets a model or blob from whoever provides it.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
+
+use p2pweights_node::config::NodeConfig;
+use p2pweights_node::report::{FailureKind, FetchEvent, FetchRequest};
+use p2pweights_node::session::Session;
+
+use crate::args::FetchArguments;
+use crate::failure::CommandError;
+use crate::interrupts::Interrupts;
+use crate::output::Output;
+use crate::progress::FetchProgress;
+use crate::settings::{Key, Origin, Settings};
+use crate::size;
+
+pub async fn run(output: Output, settings: Settings, arguments: FetchArguments) -> Result<(), CommandError> {
+    let mut interrupts = Interrupts::listen()?;
+    let request = request(&settings, arguments)?;
+    let opened = tokio::select! {
+        opened = Session::open(embedded(settings.node.clone())) => opened?,
+        () = interrupts.wait() => return Err(stopped()),
+    };
+    let result = tokio::select! {
+        result = fetch(output, &opened, &settings, request) => result,
+        // Dropping the order cancels it.
+        () = interrupts.wait() => Err(stopped()),
+    };
+    opened.close().await;
+    result
+}
+
+fn stopped() -> CommandError {
+    CommandError::new(FailureKind::Interrupted, "stopped; what was verified is kept")
+        .or_hint("run the same command again: it goes on from there")
+}
+
+/// An embedded node takes a free port for its API: the configured one belongs to the node that stays.
+fn embedded(mut config: NodeConfig) -> NodeConfig {
+    config.api = config.api.map(|_| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0));
+    config
+}
+
+fn request(settings: &Settings, arguments: FetchArguments) -> Result<FetchRequest, CommandError> {
+    let folder = arguments.output.as_deref().unwrap_or(Path::new("."));
+    let output = match std::env::current_dir() {
+        Ok(current) if arguments.output.is_none() => current,
+        _ => std::path::absolute(folder).map_err(|error| CommandError::usage(format!("{}: {error}", folder.display())))?,
+    };
+    Ok(FetchRequest {
+        target: arguments.target,
+        output: Some(output),
+        own_folder: arguments.output.is_none(),
+        include: arguments.include,
+        exclude: arguments.exclude,
+        peers: arguments.peer,
+        bootstrap: settings.texts(Key::Bootstrap),
+        timeout_s: arguments.timeout,
+        dry_run: arguments.dry_run,
+        force: arguments.force,
+    })
+}
+
+/// Flags that shape a node say nothing to one that runs already; better to refuse than to search the wrong network.
+async fn check_network(session: &Session, settings: &Settings) -> Result<(), CommandError> {
+    if session.is_remote() && matches!(settings.origin(Key::Network), Origin::Flag(_)) {
+        let running = session.status().await?.network;
+        if running != settings.node.network {
+            let wanted = &settings.node.network;
+            return Err(CommandError::usage(format!("the running node is in network `{running}`, not `{wanted}`"))
+                .or_hint("leave out --network, or use another --data-dir"));
+        }
+    }
+    Ok(())
+}
+
+async fn fetch(output: Output, session: &Session, settings: &Settings, request: FetchRequest) -> Result<(), CommandError> {
+    check_network(session, settings).await?;
+    let dry_run = request.dry_run;
+    let timeout_s = request.timeout_s;
+    let mut progress = FetchProgress::new(output, dry_run);
+    let mut events = session.fetch(request).await?;
+    let mut asked = None;
+    while let Some(event) = events.recv().await {
+        if let FetchEvent::Searching { peers_asked, connected, .. } = &event {
+            asked = Some((*peers_asked, *connected));
+        }
+        let last = matches!(event, FetchEvent::Done { .. });
+        match event {
+            FetchEvent::Failed(failure) => {
+                drop(progress);
+                let hint = hint(failure.kind, asked, timeout_s);
+                let error = CommandError::from(failure);
+                return Err(match hint {
+                    Some(hint) => error.or_hint(hint),
+                    None => error,
+                });
+            }
+            event => progress.event(&event)?,
+        }
+        if last {
+            return Ok(());
+        }
+    }
+    Err(CommandError::internal("the node ended before the fetch did")
+        .or_hint("run the same command again: it goes on from there"))
+}
+
+fn hint(kind: FailureKind, asked: Option<(u64, usize)>, timeout_s: u64) -> Option<String> {
+    match kind {
+        FailureKind::NotFound => {
+            let (asked, connected) = asked.unwrap_or_default();
+            let asked = size::count(usize::try_from(asked).unwrap_or(usize::MAX), "peer");
+            Some(format!(
+                "{asked} asked in {timeout_s} s, {connected} connected. Check the hash and --network; \
+                 name a peer of the network with --bootstrap, a provider with --peer, or wait longer with --timeout"
+            ))
+        }
+        FailureKind::Incomplete => {
+            Some("what was verified is kept: run the same command again when more providers are there".to_owned())
+        }
+        FailureKind::Disk => Some("what was verified is kept: make room and run the same command again".to_owned()),
+        _ => None,
+    }
+}

@@ -1,0 +1,40 @@
+//! `list`: the models and blobs in the store.
+
+use p2pweights_node::config::NodeConfig;
+use p2pweights_node::report::ListEntry;
+use p2pweights_node::session::Session;
+
+use crate::failure::CommandError;
+use crate::output::{Output, table};
+use crate::size;
+
+pub async fn run(output: Output, config: NodeConfig) -> Result<(), CommandError> {
+    let session = Session::open_offline(config).await?;
+    let answer = session.list().await;
+    session.close().await;
+    let entries = answer?;
+    output.value(&entries, || {
+        if entries.is_empty() {
+            return vec!["nothing in the store; `publish` or `fetch` something".to_owned()];
+        }
+        table(&["hash", "kind", ">files", ">size", ">held", "name"], &entries.iter().map(row).collect::<Vec<_>>())
+    })
+}
+
+fn row(entry: &ListEntry) -> Vec<String> {
+    let mut name = entry.name.clone().unwrap_or_default();
+    if let Some(revision) = &entry.revision {
+        name.push_str(&format!(" @ {revision}"));
+    }
+    if let Some(path) = &entry.path {
+        name.push_str(&format!("  in {}", path.display()));
+    }
+    vec![
+        entry.hash.clone(),
+        entry.kind.clone(),
+        entry.files.to_string(),
+        size::bytes(entry.bytes),
+        size::percent(entry.held, entry.bytes),
+        name.trim_start().to_owned(),
+    ]
+}

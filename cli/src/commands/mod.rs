@@ -1,0 +1,84 @@
+//! One file for each verb. This one resolves the settings and dispatches, no more.
+
+mod completions;
+mod config;
+mod demo;
+mod fetch;
+mod list;
+mod node;
+mod peers;
+mod publish;
+mod remove;
+mod show;
+mod status;
+mod store;
+mod verify;
+
+use std::path::PathBuf;
+
+use p2pweights_node::config::NodeConfig;
+
+use crate::args::{Arguments, ConfigVerb, GlobalArguments, NetworkArguments, StoreVerb, Verb};
+use crate::failure::CommandError;
+use crate::output::Output;
+use crate::settings::{Flags, Key, Settings};
+
+/// Runs the verb.
+pub async fn run(arguments: Arguments, output: Output) -> Result<(), CommandError> {
+    let mut flags = global_flags(&arguments.global)?;
+    match arguments.verb {
+        // These two need no settings: a broken config file must not be in their way.
+        Verb::Completions(verb) => completions::run(&verb),
+        Verb::Demo(verb) => demo::run(output, verb).await,
+        Verb::Node(verb) => {
+            add_network(&mut flags, &verb.network);
+            add(&mut flags, Key::Listen, "--listen", verb.listen.clone());
+            add(&mut flags, Key::Api, "--api", verb.api.iter().cloned().collect());
+            node::run(output, Settings::resolve(&flags)?, verb.stop_with_stdin).await
+        }
+        Verb::Fetch(verb) => {
+            add_network(&mut flags, &verb.network);
+            fetch::run(output, Settings::resolve(&flags)?, verb).await
+        }
+        Verb::Config(ConfigVerb::Show) => config::show(output, &Settings::resolve(&flags)?),
+        Verb::Publish(verb) => publish::run(output, resolve(&flags)?, verb).await,
+        Verb::Show(verb) => show::run(output, resolve(&flags)?, verb).await,
+        Verb::List => list::run(output, resolve(&flags)?).await,
+        Verb::Status => status::run(output, resolve(&flags)?).await,
+        Verb::Peers => peers::run(output, resolve(&flags)?).await,
+        Verb::Verify(verb) => verify::run(output, resolve(&flags)?, verb).await,
+        Verb::Remove(verb) => remove::run(output, resolve(&flags)?, verb).await,
+        Verb::Store(StoreVerb::Rebuild) => store::rebuild(output, resolve(&flags)?).await,
+    }
+}
+
+fn resolve(flags: &Flags) -> Result<NodeConfig, CommandError> {
+    Settings::resolve(flags).map(|settings| settings.node)
+}
+
+fn global_flags(arguments: &GlobalArguments) -> Result<Flags, CommandError> {
+    let mut flags = Flags { config: arguments.config.clone(), values: Vec::new() };
+    if let Some(path) = &arguments.data_dir {
+        add(&mut flags, Key::DataDir, "--data-dir", vec![utf8(path)?]);
+    }
+    Ok(flags)
+}
+
+/// Settings are texts, and so is what the local API carries.
+fn utf8(path: &PathBuf) -> Result<String, CommandError> {
+    path.to_str().map(ToOwned::to_owned).ok_or_else(|| CommandError::usage(format!("path {} is not valid UTF-8", path.display())))
+}
+
+fn add_network(flags: &mut Flags, arguments: &NetworkArguments) {
+    add(flags, Key::Bootstrap, "--bootstrap", arguments.bootstrap.clone());
+    add(flags, Key::Network, "--network", arguments.network.iter().cloned().collect());
+    if arguments.no_mdns {
+        add(flags, Key::Mdns, "--no-mdns", vec!["false".to_owned()]);
+    }
+}
+
+fn add(flags: &mut Flags, key: Key, flag: &'static str, texts: Vec<String>) {
+    if !texts.is_empty() {
+        flags.values.push((key, flag, texts));
+    }
+}

@@ -1,0 +1,352 @@
+//! How a fetch or a publish is shown while it runs: bars on a terminal, plain lines when piped, JSON lines when asked for.
+//! Knows events, not where they come from.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use p2pweights_node::report::{FetchEvent, FilePlan, SourceReport};
+
+use crate::failure::CommandError;
+use crate::logging::bars;
+use crate::output::{Output, table};
+use crate::size;
+
+/// Bars of single files drawn at once: what fits above a prompt on the smallest usual terminal (24 lines).
+const MAX_FILE_BARS: usize = 8;
+/// A bar's name is cut to this, so that bar and figures fit on 80 columns.
+const NAME_WIDTH: usize = 32;
+/// Plain lines: at most one in this time at first …
+const EARLY_LINE_INTERVAL: Duration = Duration::from_secs(1);
+/// … and in this time once it is clear that it takes long, so that a log stays readable.
+const LATE_LINE_INTERVAL: Duration = Duration::from_secs(10);
+/// What "at first" means.
+const EARLY: Duration = Duration::from_secs(30);
+/// A line also for each such part of the whole, so that a short transfer shows more than its end.
+const LINE_PERCENT: u64 = 5;
+
+/// Decides when a plain line is due.
+#[derive(Debug)]
+struct LineClock {
+    started: Instant,
+    last: Option<(Instant, u64)>,
+}
+
+impl LineClock {
+    fn new() -> Self {
+        Self { started: Instant::now(), last: None }
+    }
+
+    fn is_due(&mut self, bytes: u64, total: u64) -> bool {
+        let percent = bytes.saturating_mul(100) / total.max(1);
+        let interval = if self.started.elapsed() < EARLY { EARLY_LINE_INTERVAL } else { LATE_LINE_INTERVAL };
+        let due = match self.last {
+            None => true,
+            Some((at, before)) => at.elapsed() >= interval || percent >= before + LINE_PERCENT,
+        };
+        if due {
+            self.last = Some((Instant::now(), percent));
+        }
+        due
+    }
+}
+
+/// Shows a fetch.
+#[derive(Debug)]
+pub struct FetchProgress {
+    output: Output,
+    dry_run: bool,
+    labels: BTreeMap<String, String>,
+    plan: Option<Plan>,
+    clock: LineClock,
+    search: Option<(u64, usize, usize)>,
+    total_bar: Option<ProgressBar>,
+    file_bars: BTreeMap<usize, ProgressBar>,
+}
+
+#[derive(Debug)]
+struct Plan {
+    name: String,
+    files: Vec<FilePlan>,
+    held: u64,
+}
+
+impl FetchProgress {
+    /// For this output; `dry_run`: the plan is the result.
+    pub fn new(output: Output, dry_run: bool) -> Self {
+        let total_bar = output.is_terminal().then(|| {
+            let bar = bars().add(ProgressBar::new(0));
+            bar.set_style(style("{spinner} {msg}"));
+            bar.set_message("looking for providers …");
+            bar.enable_steady_tick(Duration::from_millis(120));
+            bar
+        });
+        Self {
+            output,
+            dry_run,
+            labels: BTreeMap::new(),
+            plan: None,
+            clock: LineClock::new(),
+            search: None,
+            total_bar,
+            file_bars: BTreeMap::new(),
+        }
+    }
+
+    /// Calls peers by these names instead of their ids.
+    pub fn with_labels(mut self, labels: BTreeMap<String, String>) -> Self {
+        self.labels = labels;
+        self
+    }
+
+    /// Shows what happened. `Failed` is not for here: whoever ends the command says it once.
+    pub fn event(&mut self, event: &FetchEvent) -> Result<(), CommandError> {
+        if self.output.is_json() {
+            return self.output.json(event);
+        }
+        match event {
+            FetchEvent::Searching { peers_asked, connected, providers } => self.searching(*peers_asked, *connected, *providers),
+            FetchEvent::Plan { hash, name, files, bytes, held, .. } => {
+                let name = name.clone().unwrap_or_else(|| hash.chars().take(10).collect());
+                self.planned(Plan { name, files: files.clone(), held: *held }, *bytes)
+            }
+            FetchEvent::Progress { bytes, total, rate, eta_s, sources, files } => {
+                for file in files {
+                    self.file_progress(file.file, file.bytes);
+                }
+                let eta = eta_s.map_or_else(String::new, |seconds| format!(", {} left", size::duration(seconds)));
+                let tail = format!("{} from {}{eta}", size::rate(*rate), size::count(*sources, "source"));
+                self.total_progress(*bytes, *total, &tail)
+            }
+            FetchEvent::File { path, .. } => {
+                if let Some(index) = self.plan.as_ref().and_then(|plan| plan.files.iter().position(|file| file.path == *path)) {
+                    self.drop_bar(index);
+                }
+                Ok(())
+            }
+            FetchEvent::Warning { message } => self.aside(&format!("warning: {message}")),
+            FetchEvent::Done { bytes, fetched, seconds, sources, output, .. } => {
+                self.clear();
+                if self.dry_run {
+                    return Ok(());
+                }
+                let place = output.as_ref().map(|path| path.display().to_string());
+                self.summary(*bytes, *fetched, *seconds, sources, place)
+            }
+            FetchEvent::Failed(_) => Ok(()),
+        }
+    }
+
+    fn searching(&mut self, asked: u64, connected: usize, providers: usize) -> Result<(), CommandError> {
+        let text = format!(
+            "looking for providers: {} found, {asked} asked, {} connected",
+            size::count(providers, "provider"),
+            size::count(connected, "peer")
+        );
+        if let Some(bar) = &self.total_bar {
+            if self.plan.is_none() {
+                bar.set_message(text);
+            }
+            return Ok(());
+        }
+        let state = (asked, connected, providers);
+        if self.search != Some(state) && self.clock.is_due(0, 1) {
+            self.search = Some(state);
+            return self.output.line(&text);
+        }
+        Ok(())
+    }
+
+    fn planned(&mut self, plan: Plan, bytes: u64) -> Result<(), CommandError> {
+        let held = if plan.held > 0 { format!(", {} held already", size::bytes(plan.held)) } else { String::new() };
+        let verb = if self.dry_run { "would fetch" } else { "fetching" };
+        let heading = format!("{verb} {}: {}, {}{held}", plan.name, size::count(plan.files.len(), "file"), size::bytes(bytes));
+        if self.dry_run {
+            self.clear();
+            self.output.line(&heading)?;
+            let row = |file: &FilePlan| {
+                vec![file.hash.clone(), size::bytes(file.bytes), size::percent(file.held, file.bytes), file.path.clone()]
+            };
+            let rows: Vec<_> = plan.files.iter().map(row).collect();
+            table(&["BLAKE3", ">size", ">held", "path"], &rows).iter().try_for_each(|line| self.output.line(line))?;
+        } else {
+            self.aside(&heading)?;
+            if let Some(bar) = &self.total_bar {
+                bar.disable_steady_tick();
+                bar.set_style(style("total {bar:20.cyan/blue} {msg}"));
+                bar.set_message(String::new());
+                bar.set_length(bytes);
+                bar.set_position(plan.held);
+            }
+            self.clock = LineClock::new();
+        }
+        self.plan = Some(plan);
+        Ok(())
+    }
+
+    fn file_progress(&mut self, index: usize, bytes: u64) {
+        let (Some(total_bar), Some(plan)) = (&self.total_bar, &self.plan) else { return };
+        let Some(file) = plan.files.get(index) else { return };
+        if bytes >= file.bytes {
+            self.drop_bar(index);
+        } else if let Some(bar) = self.file_bars.get(&index) {
+            bar.set_position(bytes);
+        } else if self.file_bars.len() < MAX_FILE_BARS {
+            let bar = bars().insert_before(total_bar, ProgressBar::new(file.bytes));
+            bar.set_style(style("{msg} {bar:20} {percent:>3} % of {binary_total_bytes}"));
+            bar.set_message(shortened(&file.path));
+            bar.set_position(bytes);
+            self.file_bars.insert(index, bar);
+        }
+    }
+
+    fn total_progress(&mut self, bytes: u64, total: u64, tail: &str) -> Result<(), CommandError> {
+        if let Some(bar) = &self.total_bar {
+            bar.set_length(total);
+            bar.set_position(bytes);
+            bar.set_message(format!("{} of {}, {tail}", size::percent(bytes, total), size::bytes(total)));
+            return Ok(());
+        }
+        if self.clock.is_due(bytes, total) {
+            let line = format!("{} of {} ({}), {tail}", size::bytes(bytes), size::bytes(total), size::percent(bytes, total));
+            return self.output.line(&line);
+        }
+        Ok(())
+    }
+
+    fn summary(
+        &self,
+        bytes: u64,
+        fetched: u64,
+        seconds: f64,
+        sources: &[SourceReport],
+        place: Option<String>,
+    ) -> Result<(), CommandError> {
+        let (files, name) = self.plan.as_ref().map_or((0, ""), |plan| (plan.files.len(), plan.name.as_str()));
+        let rate = size::rate(size::average_rate(fetched, seconds));
+        let mut lines = vec![format!("{name}: {}, {}, every byte proved", size::count(files, "file"), size::bytes(bytes))];
+        lines.push(format!(
+            "fetched {} in {seconds:.1} s, {rate}; {} was here before",
+            size::bytes(fetched),
+            size::bytes(bytes.saturating_sub(fetched))
+        ));
+        lines.extend(source_lines(sources, &self.labels));
+        lines.push(place.map_or_else(|| "it is in the store".to_owned(), |place| format!("it lies in {place}")));
+        lines.iter().try_for_each(|line| self.output.line(line))
+    }
+
+    /// A line beside the bars.
+    fn aside(&self, text: &str) -> Result<(), CommandError> {
+        if self.total_bar.is_some() { bars().suspend(|| self.output.line(text)) } else { self.output.line(text) }
+    }
+
+    fn drop_bar(&mut self, index: usize) {
+        if let Some(bar) = self.file_bars.remove(&index) {
+            bar.finish_and_clear();
+            bars().remove(&bar);
+        }
+    }
+
+    fn clear(&mut self) {
+        for bar in std::mem::take(&mut self.file_bars).into_values().chain(self.total_bar.take()) {
+            bar.finish_and_clear();
+            bars().remove(&bar);
+        }
+    }
+}
+
+impl Drop for FetchProgress {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+/// Who delivered how much, the largest first.
+pub fn source_lines(sources: &[SourceReport], labels: &BTreeMap<String, String>) -> Vec<String> {
+    let total = sources.iter().map(|source| source.bytes).sum();
+    let mut sources: Vec<_> = sources.iter().collect();
+    sources.sort_by_key(|source| std::cmp::Reverse(source.bytes));
+    let row = |source: &&SourceReport| {
+        let label = labels.get(&source.peer).map_or_else(|| source.peer.clone(), |label| format!("{label}  {}", source.peer));
+        vec!["  from".to_owned(), size::bytes(source.bytes), size::percent(source.bytes, total), label]
+    };
+    table(&["", ">", ">", ""], &sources.iter().map(row).collect::<Vec<_>>())
+}
+
+/// Shows a publish.
+#[derive(Debug)]
+pub struct PublishProgress {
+    output: Output,
+    clock: LineClock,
+    bar: Option<ProgressBar>,
+}
+
+impl PublishProgress {
+    /// For this output. With JSON nothing is shown: the one line printed is the result.
+    pub fn new(output: Output) -> Self {
+        let bar = output.is_terminal().then(|| {
+            let bar = bars().add(ProgressBar::new(0));
+            bar.set_style(style(
+                "{bar:20.cyan/blue} {percent:>3} % of {binary_total_bytes}, {binary_bytes_per_sec}, {eta} left  {msg}",
+            ));
+            bar
+        });
+        Self { output, clock: LineClock::new(), bar }
+    }
+
+    /// So much is hashed.
+    pub fn update(&mut self, path: &str, bytes: u64, total: u64) -> Result<(), CommandError> {
+        if let Some(bar) = &self.bar {
+            bar.set_length(total);
+            bar.set_position(bytes);
+            bar.set_message(shortened(path));
+        } else if !self.output.is_json() && self.clock.is_due(bytes, total) {
+            let done = format!("{} of {} ({})", size::bytes(bytes), size::bytes(total), size::percent(bytes, total));
+            self.output.line(&format!("hashed {done}, {path}"))?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for PublishProgress {
+    fn drop(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+            bars().remove(&bar);
+        }
+    }
+}
+
+/// The last characters of a path, padded: the end tells one shard from another.
+fn shortened(path: &str) -> String {
+    let count = path.chars().count();
+    if count <= NAME_WIDTH {
+        return format!("{path:NAME_WIDTH$}");
+    }
+    let tail: String = path.chars().skip(count - NAME_WIDTH + 1).collect();
+    format!("…{tail}")
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).expect("a template written in this file")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn piped_lines_do_not_flood() {
+        let mut clock = LineClock::new();
+        let lines = (0..=1000).filter(|bytes| clock.is_due(*bytes, 1000)).count();
+        assert!((2..=22).contains(&lines), "{lines} lines");
+    }
+
+    #[test]
+    fn long_names_keep_their_end() {
+        assert_eq!(shortened("a").chars().count(), NAME_WIDTH);
+        let name = shortened(&format!("{}-00001-of-00004.safetensors", "x".repeat(40)));
+        assert_eq!(name.chars().count(), NAME_WIDTH);
+        assert!(name.ends_with("00001-of-00004.safetensors"));
+    }
+}

@@ -1,0 +1,108 @@
+//! The names of the settings, in a config file and in the environment.
+
+/// A setting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Key {
+    /// Where identity and store live.
+    DataDir,
+    /// Addresses to listen on.
+    Listen,
+    /// Peers to join the DHT through.
+    Bootstrap,
+    /// Network to join.
+    Network,
+    /// Whether to find peers on the local network.
+    Mdns,
+    /// Where the local API listens.
+    Api,
+    /// Free disk that is never used.
+    StorageReserve,
+}
+
+impl Key {
+    /// All of them, in the order in which they are printed.
+    pub const ALL: [Self; 7] =
+        [Self::DataDir, Self::Listen, Self::Bootstrap, Self::Network, Self::Mdns, Self::Api, Self::StorageReserve];
+
+    /// As written in a config file; a dot stands for a table.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::DataDir => "data_dir",
+            Self::Listen => "listen",
+            Self::Bootstrap => "bootstrap",
+            Self::Network => "network",
+            Self::Mdns => "mdns",
+            Self::Api => "api",
+            Self::StorageReserve => "storage.reserve",
+        }
+    }
+
+    /// As written in the environment.
+    pub fn variable(self) -> String {
+        format!("P2PWEIGHTS_{}", self.name().replace('.', "_").to_uppercase())
+    }
+
+    /// Whether it takes several values: an array in a config file, separated by commas in the environment.
+    pub fn is_list(self) -> bool {
+        matches!(self, Self::Listen | Self::Bootstrap)
+    }
+
+    /// The key of that name in a config file.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|key| key.name() == name)
+    }
+
+    /// The key whose name is nearest to what was written, for a hint.
+    pub fn nearest(written: &str) -> Self {
+        let spelling = written.replace('-', "_");
+        let distance = |key: &Self| {
+            let last_part = key.name().rsplit('.').next().unwrap_or(key.name());
+            edit_distance(&spelling, key.name()).min(edit_distance(&spelling, last_part))
+        };
+        Self::ALL.into_iter().min_by_key(distance).unwrap_or(Self::DataDir)
+    }
+}
+
+/// Levenshtein distance: insertions, deletions and replacements of characters that make one text of the other.
+fn edit_distance(left: &str, right: &str) -> usize {
+    let right: Vec<char> = right.chars().collect();
+    let mut row: Vec<usize> = (0..=right.len()).collect();
+    for (i, l) in left.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, r) in right.iter().enumerate() {
+            let replaced = diagonal + usize::from(l != *r);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(row[j + 1] + 1);
+        }
+    }
+    row[right.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_key_is_the_one_meant() {
+        for (written, expected) in [
+            ("bootstraps", Key::Bootstrap),
+            ("data-dir", Key::DataDir),
+            ("reserve", Key::StorageReserve),
+            ("storage.reserved", Key::StorageReserve),
+            ("netwrok", Key::Network),
+            ("mDNS", Key::Mdns),
+        ] {
+            assert_eq!(Key::nearest(&written.to_lowercase()), expected, "{written}");
+        }
+    }
+
+    #[test]
+    fn keys_stand_at_their_own_index() {
+        for (index, key) in Key::ALL.into_iter().enumerate() {
+            assert_eq!(key as usize, index);
+            assert_eq!(Key::named(key.name()), Some(key));
+        }
+        assert_eq!(Key::StorageReserve.variable(), "P2PWEIGHTS_STORAGE_RESERVE");
+    }
+}

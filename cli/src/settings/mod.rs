@@ -1,0 +1,254 @@
+//! Settings, resolved: defaults < config file < environment < flags, and for each where its value came from.
+//! Every source hands over texts, and one place reads them: a value means the same wherever it is written.
+
+mod file;
+mod key;
+
+use std::env;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use p2pweights_node::config::{self, NodeConfig};
+use serde::{Serialize, Serializer};
+
+use crate::failure::CommandError;
+use crate::size;
+pub use key::Key;
+
+/// Names the config file in the environment.
+const CONFIG_VARIABLE: &str = "P2PWEIGHTS_CONFIG";
+/// The longest network name: it stands in every protocol name.
+const MAX_NETWORK_LENGTH: usize = 32;
+
+/// Where a value came from; the later ones win.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// Nobody said anything else.
+    Default,
+    /// This line of a config file.
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The line, counted from 1.
+        line: usize,
+    },
+    /// This environment variable.
+    Environment(String),
+    /// This flag.
+    Flag(&'static str),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::File { path, line } => write!(f, "{}:{line}", path.display()),
+            Self::Environment(name) => write!(f, "environment {name}"),
+            Self::Flag(name) => write!(f, "flag {name}"),
+        }
+    }
+}
+
+impl Serialize for Origin {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// What the flags say; empty where they say nothing.
+#[derive(Debug, Default)]
+pub struct Flags {
+    /// `--config`
+    pub config: Option<PathBuf>,
+    /// Settings, with the flag that gave each.
+    pub values: Vec<(Key, &'static str, Vec<String>)>,
+}
+
+/// Every setting in force.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The values.
+    pub node: NodeConfig,
+    /// The config file, if one was read.
+    pub file: Option<PathBuf>,
+    origins: [Origin; Key::ALL.len()],
+}
+
+impl Settings {
+    /// Reads all sources.
+    pub fn resolve(flags: &Flags) -> Result<Self, CommandError> {
+        let mut settings =
+            Self { node: NodeConfig::new(default_data_dir()?), file: None, origins: [const { Origin::Default }; Key::ALL.len()] };
+        if let Some((path, required)) = config_path(flags.config.as_deref())
+            && let Some(entries) = file::read(&path, required)?
+        {
+            for entry in entries {
+                settings.set(entry.key, &entry.texts, Origin::File { path: path.clone(), line: entry.line })?;
+            }
+            settings.file = Some(path);
+        }
+        for key in Key::ALL {
+            if let Some(value) = env::var_os(key.variable()).filter(|value| !value.is_empty()) {
+                let origin = Origin::Environment(key.variable());
+                let text = value.into_string().map_err(|_| CommandError::usage(format!("{origin}: not valid UTF-8")))?;
+                let texts = if key.is_list() { text.split(',').map(|part| part.trim().to_owned()).collect() } else { vec![text] };
+                settings.set(key, &texts, origin)?;
+            }
+        }
+        for (key, flag, texts) in &flags.values {
+            settings.set(*key, texts, Origin::Flag(flag))?;
+        }
+        Ok(settings)
+    }
+
+    /// Where a setting's value came from.
+    pub fn origin(&self, key: Key) -> &Origin {
+        &self.origins[key as usize]
+    }
+
+    /// A setting's value as it could be written in a config file, one text for each item of a list.
+    pub fn texts(&self, key: Key) -> Vec<String> {
+        let node = &self.node;
+        match key {
+            Key::DataDir => vec![node.data_dir.display().to_string()],
+            Key::Listen => node.listen.iter().map(ToString::to_string).collect(),
+            Key::Bootstrap => node.bootstrap.iter().map(ToString::to_string).collect(),
+            Key::Network => vec![node.network.clone()],
+            Key::Mdns => vec![node.mdns.to_string()],
+            Key::Api => vec![node.api.map_or_else(|| "off".to_owned(), |address| address.to_string())],
+            Key::StorageReserve => vec![size_text(node.reserve_bytes)],
+        }
+    }
+
+    fn set(&mut self, key: Key, texts: &[String], origin: Origin) -> Result<(), CommandError> {
+        self.read_value(key, texts, &origin).map_err(|why| CommandError::usage(format!("{origin}: {}: {why}", key.name())))?;
+        self.origins[key as usize] = origin;
+        Ok(())
+    }
+
+    fn read_value(&mut self, key: Key, texts: &[String], origin: &Origin) -> Result<(), String> {
+        let node = &mut self.node;
+        let single = || match texts {
+            [text] => Ok(text.as_str()),
+            _ => Err(format!("takes one value, not {}", texts.len())),
+        };
+        match key {
+            Key::DataDir => node.data_dir = resolve_path(single()?, origin)?,
+            Key::Listen => node.listen = texts.iter().map(|text| config::parse_listen(text)).collect::<Result<_, _>>()?,
+            Key::Bootstrap => node.bootstrap = texts.iter().map(|text| config::parse_peer(text)).collect::<Result<_, _>>()?,
+            Key::Network => node.network = parse_network(single()?)?,
+            Key::Mdns => node.mdns = parse_switch(single()?)?,
+            Key::Api => node.api = parse_api(single()?)?,
+            Key::StorageReserve => node.reserve_bytes = size::parse(single()?)?,
+        }
+        Ok(())
+    }
+}
+
+/// A network name: what may stand in a protocol name without confusion.
+pub fn parse_network(text: &str) -> Result<String, String> {
+    if let Some(wrong) = text.chars().find(|c| !matches!(c, 'a'..='z' | '0'..='9' | '-')) {
+        return Err(format!("{wrong:?} can't be in a network name; use lower-case letters, digits and '-'"));
+    }
+    match text.len() {
+        1..=MAX_NETWORK_LENGTH => Ok(text.to_owned()),
+        length => Err(format!("a network name has 1 to {MAX_NETWORK_LENGTH} characters, this one has {length}")),
+    }
+}
+
+/// An address for the local API, or `off`.
+pub fn parse_api(text: &str) -> Result<Option<SocketAddr>, String> {
+    if text == "off" {
+        return Ok(None);
+    }
+    text.parse().map(Some).map_err(|_| format!("{text:?} is neither ADDR:PORT (such as 127.0.0.1:0) nor `off`"))
+}
+
+fn parse_switch(text: &str) -> Result<bool, String> {
+    match text {
+        "true" | "1" | "on" | "yes" => Ok(true),
+        "false" | "0" | "off" | "no" => Ok(false),
+        _ => Err(format!("{text:?} is neither true nor false")),
+    }
+}
+
+/// A path in a config file starts from the file's folder, any other from the current one; `~/` is the home folder.
+fn resolve_path(text: &str, origin: &Origin) -> Result<PathBuf, String> {
+    if text.is_empty() {
+        return Err("the path is empty".to_owned());
+    }
+    let path = match text.strip_prefix("~/") {
+        Some(rest) => home().ok_or("~ can't be resolved: HOME is not set")?.join(rest),
+        None => PathBuf::from(text),
+    };
+    let path = match origin {
+        Origin::File { path: file, .. } => file.parent().unwrap_or(Path::new("")).join(path),
+        _ => path,
+    };
+    std::path::absolute(&path).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// The largest unit that gives a whole number, so that what is printed reads back as the same.
+fn size_text(bytes: u64) -> String {
+    let unit =
+        [(30, "GiB"), (20, "MiB"), (10, "KiB")].into_iter().find(|(shift, _)| bytes > 0 && bytes.trailing_zeros() >= *shift);
+    unit.map_or_else(|| format!("{bytes}B"), |(shift, name)| format!("{}{name}", bytes >> shift))
+}
+
+/// The config file to read, and whether it must be there.
+fn config_path(flag: Option<&Path>) -> Option<(PathBuf, bool)> {
+    if let Some(path) = flag {
+        return Some((path.to_owned(), true));
+    }
+    if let Some(path) = env::var_os(CONFIG_VARIABLE).filter(|value| !value.is_empty()) {
+        return Some((PathBuf::from(path), true));
+    }
+    let folder = absolute_variable("XDG_CONFIG_HOME").or_else(|| Some(home()?.join(".config")))?;
+    Some((folder.join("p2pweights").join("config.toml"), false))
+}
+
+fn default_data_dir() -> Result<PathBuf, CommandError> {
+    let folder = absolute_variable("XDG_DATA_HOME").or_else(|| Some(home()?.join(".local").join("share")));
+    match folder {
+        Some(folder) => Ok(folder.join("p2pweights")),
+        // Without a home there may still be a --data-dir; the current folder is what is left otherwise.
+        None => std::path::absolute("p2pweights-data").map_err(|error| CommandError::disk("find the current folder", &error)),
+    }
+}
+
+fn home() -> Option<PathBuf> {
+    absolute_variable("HOME").or_else(|| absolute_variable("USERPROFILE"))
+}
+
+/// The XDG base directory specification has relative paths ignored.
+fn absolute_variable(name: &str) -> Option<PathBuf> {
+    env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn network_names_are_checked() {
+        assert!(parse_network("main-2").is_ok());
+        assert!(parse_network("Main").unwrap_err().contains("'M'"));
+        assert!(parse_network("").is_err());
+        assert!(parse_network(&"a".repeat(33)).unwrap_err().contains("33"));
+    }
+
+    #[test]
+    fn a_path_in_a_file_starts_from_the_file() {
+        let origin = Origin::File { path: PathBuf::from("/etc/p2pweights/config.toml"), line: 1 };
+        assert_eq!(resolve_path("data", &origin), Ok(PathBuf::from("/etc/p2pweights/data")));
+        assert_eq!(resolve_path("/data", &origin), Ok(PathBuf::from("/data")));
+    }
+
+    #[test]
+    fn a_printed_size_reads_back() {
+        for bytes in [0, 1, 1 << 20, (1 << 20) + 1, 256 << 20, 3 << 30] {
+            assert_eq!(size::parse(&size_text(bytes)), Ok(bytes));
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! Sizes, rates and times as people write and read them.
+
+/// Units a size may be written in, longest spelling first within each family.
+const UNITS: [(&str, u64); 13] = [
+    ("KiB", 1 << 10),
+    ("MiB", 1 << 20),
+    ("GiB", 1 << 30),
+    ("TiB", 1 << 40),
+    ("KB", 1_000),
+    ("kB", 1_000),
+    ("MB", 1_000_000),
+    ("GB", 1_000_000_000),
+    ("TB", 1_000_000_000_000),
+    ("K", 1 << 10),
+    ("M", 1 << 20),
+    ("G", 1 << 30),
+    ("B", 1),
+];
+
+/// Reads `256MiB`, `1.5 GB`, `1024`.
+pub fn parse(text: &str) -> Result<u64, String> {
+    let trimmed = text.trim();
+    let split = trimmed.find(|c: char| !c.is_ascii_digit() && c != '.' && c != '_').unwrap_or(trimmed.len());
+    let (number, unit) = trimmed.split_at(split);
+    let factor = match unit.trim() {
+        "" => 1,
+        unit => UNITS
+            .iter()
+            .find(|(name, _)| *name == unit)
+            .map(|(_, factor)| *factor)
+            .ok_or_else(|| format!("{unit:?} is no unit of size; write it like 256MiB or 2GB"))?,
+    };
+    let number = number.replace('_', "");
+    if let Ok(whole) = number.parse::<u64>() {
+        return whole.checked_mul(factor).ok_or_else(|| format!("{text:?} is too large"));
+    }
+    let value: f64 = number.parse().map_err(|_| format!("{text:?} is no size; write it like 256MiB or 2GB"))?;
+    let bytes = value * factor as f64;
+    if bytes < 0.0 || bytes >= u64::MAX as f64 {
+        return Err(format!("{text:?} is too large"));
+    }
+    Ok(bytes as u64)
+}
+
+/// `91.2 MiB`.
+pub fn bytes(count: u64) -> String {
+    if count < 1 << 10 {
+        return format!("{count} B");
+    }
+    let mut value = count as f64 / 1024.0;
+    for unit in ["KiB", "MiB", "GiB"] {
+        if value < 1023.95 {
+            return format!("{value:.1} {unit}");
+        }
+        value /= 1024.0;
+    }
+    format!("{value:.1} TiB")
+}
+
+/// `91.2 MiB/s`.
+pub fn rate(bytes_per_s: u64) -> String {
+    format!("{}/s", bytes(bytes_per_s))
+}
+
+/// The average rate of so many bytes in so many seconds, 0 where none can be told.
+pub fn average_rate(count: u64, seconds: f64) -> u64 {
+    if seconds > 0.0 { (count as f64 / seconds) as u64 } else { 0 }
+}
+
+/// `3 %`, of a whole that may be 0.
+pub fn percent(part: u64, whole: u64) -> String {
+    if whole == 0 {
+        return "100 %".to_owned();
+    }
+    // Rounded down: 100 % is said of what is complete, and of nothing else.
+    format!("{} %", u128::from(part) * 100 / u128::from(whole))
+}
+
+/// `42 s`, `3 min 05 s`, `2 h 10 min`, `3 d 4 h`.
+pub fn duration(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min {:02} s", seconds / 60, seconds % 60),
+        3600..86_400 => format!("{} h {:02} min", seconds / 3600, seconds % 3600 / 60),
+        _ => format!("{} d {} h", seconds / 86_400, seconds % 86_400 / 3600),
+    }
+}
+
+/// `1 file`, `2 files`.
+pub fn count(number: usize, noun: &str) -> String {
+    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_with_their_units() {
+        for (text, expected) in [("256MiB", 256 << 20), ("2 GB", 2_000_000_000), ("1.5KiB", 1536), ("0", 0), ("1_000B", 1000)] {
+            assert_eq!(parse(text), Ok(expected), "{text}");
+        }
+        assert!(parse("12 parsecs").unwrap_err().contains("parsecs"));
+        for text in ["", "MiB", "-1", "1..2", "99999999999TiB"] {
+            assert!(parse(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn sizes_read_well() {
+        for (count, expected) in
+            [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), ((1 << 20) - 1, "1.0 MiB"), (96 << 20, "96.0 MiB")]
+        {
+            assert_eq!(bytes(count), expected);
+        }
+        assert_eq!(duration(3905), "1 h 05 min");
+        assert_eq!(percent(999, 1000), "99 %");
+        assert_eq!(percent(0, 0), "100 %");
+    }
+}

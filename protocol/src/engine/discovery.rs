@@ -1,0 +1,197 @@
+//! Swarms and where their providers come from: the DHT, the owner, whoever is connected anyway.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::{Alarm, Engine, Event, Output, Want};
+use crate::geometry::Geometry;
+use crate::ids::{BlobHash, PeerId, SwarmId};
+use crate::limits;
+use crate::swarm::download::Download;
+use crate::time::Instant;
+use crate::wire::Message;
+
+/// Dials under way at a time: enough to fill a neighbourhood in a few seconds, too few to look like a scan.
+pub(super) const DIALS_AT_A_TIME: usize = 16;
+/// How often due look-ups and dials are looked for.
+const DISCOVERY_TICK: Duration = Duration::from_secs(1);
+/// Longest pause between two look-ups.
+const LOOKUP_PAUSE_MAX: Duration = Duration::from_secs(60);
+/// Look-ups for single blobs that nobody known provides, at a time.
+const BLOB_LOOKUPS: usize = 3;
+
+/// The peers around one hash, as far as we need them.
+#[derive(Debug, Clone)]
+pub(super) struct Swarm {
+    /// Blobs still wanted.
+    pub(super) wants: BTreeSet<BlobHash>,
+    /// Peers said to provide them.
+    pub(super) providers: BTreeSet<PeerId>,
+    next_lookup: Instant,
+    lookup_pause: Duration,
+    /// Where the round of single-blob look-ups stands.
+    looked_up: Option<BlobHash>,
+}
+
+impl Engine {
+    pub(super) fn join(&mut self, id: SwarmId, wants: Vec<Want>, providers: Vec<PeerId>) {
+        let (now, lookup_pause) = (self.now, self.config.lookup_interval);
+        let swarm = self.swarms.entry(id).or_insert_with(|| Swarm {
+            wants: BTreeSet::new(),
+            providers: BTreeSet::new(),
+            next_lookup: now,
+            lookup_pause,
+            looked_up: None,
+        });
+        swarm.wants.extend(wants.iter().map(|want| want.blob));
+        swarm.providers.extend(providers.iter().take(limits::PROVIDERS_PER_SWARM));
+        for want in wants {
+            self.want(want);
+        }
+        for provider in providers {
+            self.dial(provider);
+        }
+        let peers: Vec<PeerId> = self.peers.keys().copied().collect();
+        for peer in peers {
+            self.introduce(peer);
+        }
+        self.discover();
+    }
+
+    fn want(&mut self, want: Want) {
+        let Want { blob, size, held } = want;
+        let order = self.next_order;
+        self.next_order += 1;
+        let download = self.downloads.entry(blob).or_insert_with(|| Download::new(blob, order));
+        if let Some(size) = size
+            && download.geometry().is_none()
+        {
+            let geometry = Geometry::of(size);
+            download.set_geometry(geometry, &held);
+            let verified = download.is_verified();
+            self.offer(blob, size, &held);
+            if verified {
+                self.notify(Event::BlobVerified { blob });
+            }
+        }
+        self.reopen(blob);
+        self.finish_if_held(blob);
+        self.mark_sources_ready();
+    }
+
+    pub(super) fn leave(&mut self, id: SwarmId) {
+        let Some(swarm) = self.swarms.remove(&id) else { return };
+        for blob in swarm.wants {
+            if self.swarms.values().any(|other| other.wants.contains(&blob)) {
+                continue;
+            }
+            let requests: Vec<_> = self.ledger.of_blob(blob).map(|(id, _)| id).collect();
+            for request in requests {
+                let Some(abandoned) = self.abandon(request) else { continue };
+                if let Some(state) = self.peers.get_mut(&abandoned.provider) {
+                    state.source.ended(0);
+                    self.send(abandoned.provider, Message::Cancel { request });
+                }
+                self.emit(Output::Cancel { request, provider: abandoned.provider });
+            }
+            if let Some(download) = self.downloads.remove(&blob) {
+                self.open.remove(&(download.order(), blob));
+            }
+            self.dropped.insert(blob);
+        }
+        self.wake_in(Alarm::News, self.config.news_delay);
+        self.mark_sources_ready();
+    }
+
+    /// A blob is complete: no swarm wants it any more.
+    pub(super) fn forget_want(&mut self, blob: BlobHash) {
+        for swarm in self.swarms.values_mut() {
+            swarm.wants.remove(&blob);
+        }
+        self.dropped.insert(blob);
+        self.wake_in(Alarm::News, self.config.news_delay);
+    }
+
+    /// Asks a connected peer about all that we want, if it is likely to hold some of it or there is room to try.
+    pub(super) fn introduce(&mut self, peer: PeerId) {
+        let asked = self.peers.values().filter(|state| !state.asked_about.is_empty()).count();
+        self.ask_about_all(peer, asked < limits::PROVIDERS_PER_SWARM);
+    }
+
+    /// Sends our interest in every wanted blob that this peer has not been asked about; `all`: also of swarms it is not known in.
+    pub(super) fn ask_about_all(&mut self, peer: PeerId, all: bool) {
+        let Some(state) = self.peers.get_mut(&peer) else { return };
+        let mut blobs: Vec<BlobHash> = self
+            .swarms
+            .values()
+            .filter(|swarm| all || swarm.providers.contains(&peer))
+            .flat_map(|swarm| swarm.wants.iter().copied())
+            .filter(|blob| self.downloads.contains_key(blob) && !state.asked_about.contains(blob))
+            .collect();
+        blobs.sort_unstable();
+        blobs.dedup();
+        blobs.truncate(limits::INTERESTS_PER_PEER.saturating_sub(state.asked_about.len()));
+        state.asked_about.extend(&blobs);
+        for chunk in blobs.chunks(limits::BLOBS_PER_MESSAGE) {
+            self.send(peer, Message::Interest { blobs: chunk.to_vec() });
+        }
+    }
+
+    pub(super) fn on_providers(&mut self, blob: BlobHash, found: Vec<PeerId>) {
+        let mut wanted = false;
+        for (id, swarm) in &mut self.swarms {
+            if id.0 == blob || swarm.wants.contains(&blob) {
+                wanted = true;
+                let room = (2 * limits::PROVIDERS_PER_SWARM).saturating_sub(swarm.providers.len());
+                swarm.providers.extend(found.iter().take(room));
+            }
+        }
+        if wanted {
+            for peer in found.into_iter().take(limits::PROVIDERS_PER_SWARM) {
+                if self.peers.contains_key(&peer) { self.ask_about_all(peer, false) } else { self.dial(peer) }
+            }
+        }
+    }
+
+    /// Starts the look-ups and dials that are due.
+    pub(super) fn discover(&mut self) {
+        let mut lookups = Vec::new();
+        let mut dials = Vec::new();
+        let mut active = false;
+        for (id, swarm) in self.swarms.iter_mut().filter(|(_, swarm)| !swarm.wants.is_empty()) {
+            active = true;
+            let connected = swarm.providers.iter().filter(|peer| self.peers.contains_key(peer)).count();
+            if connected < limits::PROVIDERS_PER_SWARM {
+                dials.extend(swarm.providers.iter().copied());
+            }
+            if swarm.next_lookup > self.now {
+                continue;
+            }
+            swarm.next_lookup = self.now + swarm.lookup_pause;
+            swarm.lookup_pause = (swarm.lookup_pause * 3 / 2).min(LOOKUP_PAUSE_MAX);
+            lookups.push(id.0);
+            // Blobs that no connected peer claims, a few at a time, going round.
+            let from = swarm.looked_up.unwrap_or(BlobHash([0; 32]));
+            let orphans: Vec<BlobHash> = swarm
+                .wants
+                .range(from..)
+                .chain(swarm.wants.range(..from))
+                .filter(|blob| **blob != id.0)
+                .filter(|blob| self.downloads.get(blob).is_some_and(|download| download.providers().next().is_none()))
+                .take(BLOB_LOOKUPS)
+                .copied()
+                .collect();
+            swarm.looked_up = orphans.last().copied();
+            lookups.extend(orphans);
+        }
+        for blob in lookups {
+            self.emit(Output::FindProviders { blob });
+        }
+        for peer in dials {
+            self.dial(peer);
+        }
+        if active {
+            self.wake_in(Alarm::Discovery, DISCOVERY_TICK);
+        }
+    }
+}

@@ -1,0 +1,343 @@
+//! The receiver: what to ask of whom, what became of it. The granting sender chose *us*; we choose *what*.
+
+use super::{Alarm, Engine, Event, FetchOutcome, HangupReason, Misdeed, Output};
+use crate::geometry::{Geometry, Piece, Span};
+use crate::ids::{BlobHash, PeerId, RequestId};
+use crate::limits;
+use crate::swarm::download::{Claim, Download};
+use crate::swarm::ledger::Request;
+use crate::swarm::piece_picker;
+use crate::swarm::rescue::{Rescue, rescue};
+use crate::wire::Message;
+
+/// Least payload in flight once the rate is known: two of the largest blocks.
+const IN_FLIGHT_MIN: u64 = 2 * limits::BLOCK_MAX_BYTES as u64;
+
+/// What to ask for next.
+struct Choice {
+    blob: BlobHash,
+    size: u64,
+    span: Span,
+    probe: bool,
+}
+
+impl Engine {
+    pub(super) fn on_grant(&mut self, peer: PeerId, credits: u16, block_bytes: u32, hint: Option<(BlobHash, Piece)>) {
+        if let Some(state) = self.peers.get_mut(&peer) {
+            state.source.grant(credits, block_bytes, hint);
+            self.ready.insert(peer);
+        }
+    }
+
+    pub(super) fn pause(&mut self, paused: bool) {
+        self.paused = paused;
+        if !paused {
+            self.mark_sources_ready();
+        }
+    }
+
+    /// Something was freed or opened: every source is worth another look.
+    pub(super) fn mark_sources_ready(&mut self) {
+        self.ready.extend(self.peers.iter().filter(|(_, state)| state.is_source).map(|(peer, _)| *peer));
+    }
+
+    /// Uses a source's credits as far as it makes sense, gives back the rest, and tells it what we would like.
+    pub(super) fn ask(&mut self, peer: PeerId) {
+        while self.may_ask(peer) {
+            if let Some(choice) = self.pick(peer) {
+                self.request(peer, &choice);
+            } else if !self.rescue(peer) {
+                self.return_credits(peer);
+                break;
+            }
+        }
+        self.tell_load(peer);
+    }
+
+    fn may_ask(&self, peer: PeerId) -> bool {
+        !self.paused
+            && self.ledger.in_flight_bytes() < self.in_flight_limit()
+            && self.peers.get(&peer).is_some_and(|state| state.source.may_ask())
+    }
+
+    /// Payload bytes to have in flight: twice what arrives during one service time, within bounds.
+    pub(super) fn in_flight_limit(&self) -> u64 {
+        let Some(service) = self.down_service.mean() else { return self.config.first_in_flight_bytes };
+        let during_one = self.down_rate.bytes_per_s(self.now) as f64 * service.as_secs_f64();
+        (2 * during_one as u64).clamp(IN_FLIGHT_MIN, limits::IN_FLIGHT_BYTES)
+    }
+
+    fn return_credits(&mut self, peer: PeerId) {
+        let credits = self.peers.get_mut(&peer).map_or(0, |state| state.source.take_credits());
+        if credits > 0 {
+            self.send(peer, Message::Return { credits });
+        }
+    }
+
+    fn pick(&mut self, peer: PeerId) -> Option<Choice> {
+        let source = &self.peers.get(&peer)?.source;
+        // Stay with the blob it is on, so that files are read and written in runs; else start anywhere, so that sources spread out.
+        let last = source.last();
+        let start = (self.random.below(self.next_order), BlobHash([0; 32]));
+        let rotated = self.open.range(start..).chain(self.open.range(..start)).map(|(_, blob)| *blob);
+        for blob in last.map(|(blob, _)| blob).into_iter().chain(rotated) {
+            let Some(download) = self.downloads.get(&blob) else { continue };
+            let Some(geometry) = download.geometry() else {
+                if self.ledger.of_blob(blob).next().is_none()
+                    && let Some(choice) = probe(download, peer)
+                {
+                    return Some(choice);
+                }
+                continue;
+            };
+            let Some(has) = download.map_of(peer) else { continue };
+            let end = last.filter(|(on, _)| *on == blob).map(|(_, end)| end);
+            let (block, hint) = (source.block_bytes(), source.hint(blob));
+            if let Some(span) = piece_picker::pick(download, has, block, end, hint, &mut self.random) {
+                return Some(Choice { blob, size: geometry.size(), span, probe: false });
+            }
+        }
+        None
+    }
+
+    fn request(&mut self, provider: PeerId, choice: &Choice) {
+        let Choice { blob, size, span, probe } = *choice;
+        let Some(state) = self.peers.get_mut(&provider) else { return };
+        let patience = state.source.asked(blob, span.end());
+        let request = RequestId(self.next_request);
+        self.next_request += 1;
+        let bytes = Geometry::of(size).bytes_in(span);
+        let (asked_at, deadline) = (self.now, self.now + patience);
+        let entry = Request { provider, blob, size, span, bytes, asked_at, deadline, probe, abandoned: false };
+        self.ledger.insert(request, entry);
+        if !probe && let Some(download) = self.downloads.get_mut(&blob) {
+            for gap in download.verified().gaps(span) {
+                download.claim(gap);
+            }
+        }
+        self.reopen(blob);
+        self.emit(Output::Fetch { request, provider, blob, size, span, probe });
+        self.wake_in(Alarm::Rescue, self.config.rescue_interval);
+    }
+
+    pub(super) fn on_fetch_ended(&mut self, id: RequestId, outcome: FetchOutcome, verified_groups: u64) {
+        let Some(request) = self.ledger.remove(id) else { return };
+        let provider = request.provider;
+        let verified = Span::new(request.span.start(), request.span.start() + verified_groups.min(request.span.groups()));
+        let verified = verified.filter(|_| !request.probe);
+        let bytes = verified.map_or(0, |span| Geometry::of(request.size).bytes_in(span));
+        if !request.abandoned {
+            self.release(&request);
+        }
+        if let Some(span) = verified {
+            self.down_rate.record(self.now, bytes);
+            self.note_verified(request.blob, request.size, span);
+        }
+        if let Some(state) = self.peers.get_mut(&provider) {
+            match (request.abandoned, outcome) {
+                (true, _) => (),
+                (false, FetchOutcome::Delivered) => {
+                    let took = self.now - request.asked_at;
+                    self.down_service.record(took);
+                    state.source.delivered(took, bytes.max(u64::from(request.probe)));
+                    self.reputation.delivered(provider);
+                }
+                (false, FetchOutcome::Lost) => {
+                    if state.source.late() {
+                        self.hang_up(provider, HangupReason::Unresponsive);
+                    }
+                }
+                (false, _) => state.source.ended(bytes),
+            }
+        }
+        match outcome {
+            FetchOutcome::Delivered if request.probe => self.size_proved(request.blob, request.size),
+            FetchOutcome::BadBytes => self.strike(provider, Misdeed::BadBytes, Some(request.blob)),
+            FetchOutcome::NotHeld => {
+                if let Some(download) = self.downloads.get_mut(&request.blob) {
+                    download.remove_claim(provider);
+                }
+                self.strike(provider, Misdeed::FalseClaim, Some(request.blob));
+            }
+            FetchOutcome::NoCredit => {
+                // They expired on the way; what else we think we have has, too.
+                self.peers.get_mut(&provider).map(|state| state.source.take_credits());
+            }
+            _ => (),
+        }
+        self.mark_sources_ready();
+    }
+
+    /// Groups are verified and written, whoever sent them.
+    fn note_verified(&mut self, blob: BlobHash, size: u64, span: Span) {
+        let Some(download) = self.downloads.get_mut(&blob) else { return };
+        if download.geometry() != Some(Geometry::of(size)) {
+            return;
+        }
+        let complete_before = download.is_verified();
+        download.verified_span(span);
+        let complete = download.is_verified();
+        let beaten: Vec<RequestId> = self
+            .ledger
+            .of_blob(blob)
+            .filter(|(_, twin)| !twin.probe && download.verified().covers(twin.span))
+            .map(|(id, _)| id)
+            .collect();
+        for id in beaten {
+            self.cancel(id);
+        }
+        if complete && !complete_before {
+            self.notify(Event::BlobVerified { blob });
+        }
+        self.reopen(blob);
+    }
+
+    /// The span of a request that ended is open again, but for what a twin still fetches.
+    fn release(&mut self, request: &Request) {
+        if request.probe {
+            return;
+        }
+        let Some(download) = self.downloads.get_mut(&request.blob) else { return };
+        if download.geometry() != Some(Geometry::of(request.size)) {
+            return;
+        }
+        download.release(request.span);
+        self.reclaim(request.blob, request.span);
+    }
+
+    /// Groups that became open are claimed after all where a request in flight will bring them.
+    pub(super) fn reclaim(&mut self, blob: BlobHash, span: Span) {
+        let Some(download) = self.downloads.get_mut(&blob) else { return };
+        for (_, request) in self.ledger.of_blob(blob).filter(|(_, request)| !request.probe) {
+            if let Some(shared) = request.span.intersection(span) {
+                for gap in download.verified().gaps(shared) {
+                    download.claim(gap);
+                }
+            }
+        }
+        self.reopen(blob);
+    }
+
+    /// Keeps the index of open downloads true.
+    pub(super) fn reopen(&mut self, blob: BlobHash) {
+        let Some(download) = self.downloads.get(&blob) else { return };
+        let key = (download.order(), blob);
+        if download.is_open() {
+            self.open.insert(key)
+        } else {
+            self.open.remove(&key)
+        };
+    }
+
+    /// Gives a request up; its end is still to be reported.
+    pub(super) fn abandon(&mut self, id: RequestId) -> Option<Request> {
+        let request = self.ledger.abandon(id)?;
+        self.release(&request);
+        Some(request)
+    }
+
+    fn cancel(&mut self, id: RequestId) {
+        let Some(request) = self.abandon(id) else { return };
+        if let Some(state) = self.peers.get_mut(&request.provider) {
+            state.source.ended(0);
+            self.send(request.provider, Message::Cancel { request: id });
+        }
+        self.emit(Output::Cancel { request: id, provider: request.provider });
+    }
+
+    pub(super) fn give_up_overdue(&mut self) {
+        while let Some(id) = self.ledger.overdue(self.now) {
+            let Some(request) = self.abandon(id) else { return };
+            let provider = request.provider;
+            self.emit(Output::Cancel { request: id, provider });
+            let Some(state) = self.peers.get_mut(&provider) else { continue };
+            let (given_up, silent) = (state.source.late(), !state.source.has_delivered());
+            self.send(provider, Message::Cancel { request: id });
+            if silent {
+                self.strike(provider, Misdeed::Late, Some(request.blob));
+            }
+            if given_up && self.peers.contains_key(&provider) {
+                self.hang_up(provider, HangupReason::Unresponsive);
+            }
+            self.mark_sources_ready();
+        }
+    }
+
+    // Size unknown: a claim is believed once its last group proves it.
+
+    fn size_proved(&mut self, blob: BlobHash, size: u64) {
+        let Some(download) = self.downloads.get(&blob).filter(|download| download.geometry().is_none()) else { return };
+        let liars: Vec<PeerId> = download
+            .claims()
+            .filter(|(_, claim)| matches!(claim, Claim::Unsized { size: claimed, .. } if *claimed != size))
+            .map(|(peer, _)| peer)
+            .collect();
+        // Nothing more is asked for until the owner joins with this size.
+        self.open.remove(&(download.order(), blob));
+        self.notify(Event::SizeProved { blob, size });
+        for liar in liars {
+            self.strike(liar, Misdeed::FalseClaim, Some(blob));
+        }
+    }
+
+    // Idle sources help slow ones.
+
+    /// Whether the source holds something that we could ask for now.
+    pub(super) fn is_useful(&self, peer: PeerId) -> bool {
+        let open = self.open.iter().any(|(_, blob)| {
+            self.downloads.get(blob).is_some_and(|download| match (download.geometry(), download.claim_of(peer)) {
+                (None, Some(Claim::Unsized { .. })) => self.ledger.of_blob(*blob).next().is_none(),
+                (Some(_), Some(Claim::Map(map))) => download.open().common(map) > 0,
+                _ => false,
+            })
+        });
+        open || self.best_rescue(peer).is_some()
+    }
+
+    fn best_rescue(&self, peer: PeerId) -> Option<(BlobHash, Rescue)> {
+        let source_of = |peer: PeerId| self.peers.get(&peer).map(|state| &state.source);
+        let mut blobs: Vec<BlobHash> = self.ledger.iter().filter(|(_, r)| !r.probe).map(|(_, r)| r.blob).collect();
+        blobs.dedup();
+        blobs.into_iter().find_map(|blob| {
+            let download = self.downloads.get(&blob)?;
+            download.geometry()?;
+            rescue(download, &self.ledger, source_of, peer, self.now).map(|found| (blob, found))
+        })
+    }
+
+    /// Lets an idle source take over or double a request of a slower one; `false` if there is none worth it.
+    fn rescue(&mut self, peer: PeerId) -> bool {
+        let Some((blob, found)) = self.best_rescue(peer) else { return false };
+        let (Rescue::Steal(id) | Rescue::AskTwice(id)) = found;
+        let Some(request) = self.ledger.iter().find(|(other, _)| *other == id).map(|(_, request)| *request) else {
+            return false;
+        };
+        if matches!(found, Rescue::Steal(_)) {
+            self.cancel(id);
+        }
+        let Some(state) = self.peers.get(&peer) else { return false };
+        let block = crate::geometry::groups_in_block(state.source.block_bytes().into());
+        let rest = self.downloads.get(&blob).and_then(|download| download.verified().first_gap(request.span));
+        let Some(span) = rest.map(|rest| rest.prefix(block)) else { return false };
+        self.request(peer, &Choice { blob, size: request.size, span, probe: false });
+        true
+    }
+
+    /// Asks idle sources for a credit when one of them could help.
+    pub(super) fn look_for_rescues(&mut self) {
+        if self.ledger.in_flight() > 0 {
+            self.mark_sources_ready();
+            self.wake_in(Alarm::Rescue, self.config.rescue_interval);
+        }
+    }
+}
+
+fn probe(download: &Download, peer: PeerId) -> Option<Choice> {
+    match download.claim_of(peer) {
+        Some(&Claim::Unsized { size, .. }) => {
+            let span = Geometry::of(size).last_group()?;
+            Some(Choice { blob: download.blob(), size, span, probe: true })
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,212 @@
+//! One node's decisions: all swarms, whom to ask, whom to serve, whom to trust. Sans I/O: facts in, wishes out, time as an argument.
+//!
+//! It speaks of spans, never of bytes; it never waits, and bad input from a peer is a strike, never an error. This file holds the state
+//! and the dispatch; what is done about each cause lies in `connections`, `news`, `fetching`, `serving` and `discovery`.
+
+mod config;
+mod connections;
+mod discovery;
+mod fetching;
+mod io;
+mod news;
+mod peer;
+mod reputation;
+mod serving;
+mod uploads;
+mod view;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+pub use config::EngineConfig;
+pub use io::{Command, Event, FetchOutcome, HangupReason, Input, Misdeed, Output, PeerClass, ServeOutcome, Want};
+pub use view::BlobProgress;
+
+use crate::geometry::Geometry;
+use crate::have_map::HaveMap;
+use crate::ids::{BlobHash, PeerId, SwarmId};
+use crate::random::Random;
+use crate::span_set::SpanSet;
+use crate::swarm::download::Download;
+use crate::swarm::ledger::Ledger;
+use crate::swarm::rate::{Rate, ServiceTime};
+use crate::time::Instant;
+use discovery::Swarm;
+use peer::Peer;
+use reputation::Reputation;
+use uploads::Uploads;
+
+/// What is held of a blob, and therefore served.
+#[derive(Debug, Clone)]
+struct Offer {
+    geometry: Geometry,
+    held: SpanSet,
+    map: HaveMap,
+    /// Pieces sent out or suggested at least once: a lone source names each piece once before any twice.
+    injected: HaveMap,
+    announced: bool,
+}
+
+/// Causes that need the engine woken at a time of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Alarm {
+    News,
+    Rescue,
+    Discovery,
+}
+
+/// One node's decisions.
+///
+/// Call [`handle`](Self::handle) with each fact, drain [`poll_output`](Self::poll_output) to `None`, then sleep until the next fact or
+/// [`next_wakeup`](Self::next_wakeup), whichever comes first; a wake-up is told as [`Input::Tick`].
+#[derive(Debug)]
+pub struct Engine {
+    config: EngineConfig,
+    random: Random,
+    now: Instant,
+    outputs: VecDeque<Output>,
+    alarms: BTreeMap<Alarm, Instant>,
+
+    peers: BTreeMap<PeerId, Peer>,
+    reputation: Reputation,
+    swarms: BTreeMap<SwarmId, Swarm>,
+    dialing: BTreeSet<PeerId>,
+
+    downloads: BTreeMap<BlobHash, Download>,
+    /// Downloads of which something can be asked for, by order.
+    open: BTreeSet<(u64, BlobHash)>,
+    ledger: Ledger,
+    /// Sources that may be able to ask for something since the last time they were looked at.
+    ready: BTreeSet<PeerId>,
+    /// Blobs that peers are to be told we no longer want.
+    dropped: BTreeSet<BlobHash>,
+    down_rate: Rate,
+    down_service: ServiceTime,
+    paused: bool,
+
+    offers: BTreeMap<BlobHash, Offer>,
+    uploads: Uploads,
+    grants_made: u64,
+
+    next_request: u64,
+    next_order: u64,
+}
+
+impl Engine {
+    /// A node that knows nobody and holds nothing. All its choices come from the seed.
+    pub fn new(config: EngineConfig, seed: u64) -> Self {
+        Self {
+            config,
+            random: Random::new(seed),
+            now: Instant::START,
+            outputs: VecDeque::new(),
+            alarms: BTreeMap::new(),
+            peers: BTreeMap::new(),
+            reputation: Reputation::default(),
+            swarms: BTreeMap::new(),
+            dialing: BTreeSet::new(),
+            downloads: BTreeMap::new(),
+            open: BTreeSet::new(),
+            ledger: Ledger::default(),
+            ready: BTreeSet::new(),
+            dropped: BTreeSet::new(),
+            down_rate: Rate::default(),
+            down_service: ServiceTime::default(),
+            paused: false,
+            offers: BTreeMap::new(),
+            uploads: Uploads::default(),
+            grants_made: 0,
+            next_request: 0,
+            next_order: 0,
+        }
+    }
+
+    /// Takes note of a fact and decides what follows. Time never runs backwards: an earlier `now` counts as the last one.
+    pub fn handle(&mut self, now: Instant, input: Input) {
+        self.now = self.now.max(now);
+        match input {
+            Input::PeerConnected { peer, class } => self.on_connected(peer, class),
+            Input::PeerGone { peer } => self.on_gone(peer),
+            Input::DialFailed { peer } => self.on_dial_failed(peer),
+            Input::Message { peer, message } => self.on_message(peer, message),
+            Input::Malformed { peer } => self.strike(peer, Misdeed::BadMessage, None),
+            Input::Requested { peer, request, blob, size, span } => self.on_requested(peer, request, blob, size, span),
+            Input::ServeEnded { peer, request, outcome } => self.on_serve_ended(peer, request, outcome),
+            Input::FetchEnded { request, outcome, verified_groups } => self.on_fetch_ended(request, outcome, verified_groups),
+            Input::SpanStored { blob, span } => self.on_stored(blob, span),
+            Input::SpanLost { blob, span } => self.on_lost(blob, span),
+            Input::ProvidersFound { blob, providers, finished: _ } => self.on_providers(blob, providers),
+            Input::Command(command) => self.on_command(command),
+            Input::Tick => (),
+        }
+        self.settle();
+    }
+
+    /// The next wish; `None` when there is none left.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When to call [`handle`](Self::handle) again if nothing happens before.
+    pub fn next_wakeup(&self) -> Option<Instant> {
+        let alarm = self.alarms.values().min().copied();
+        [alarm, self.ledger.next_deadline(), self.uploads.next_expiry(), self.uploads.next_stuck(self.now)]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    fn on_command(&mut self, command: Command) {
+        match command {
+            Command::Offer { blob, size, held } => self.offer(blob, size, &held),
+            Command::Withdraw { blob } => self.withdraw(blob),
+            Command::Join { swarm, wants, providers } => self.join(swarm, wants, providers),
+            Command::Leave { swarm } => self.leave(swarm),
+            Command::Pause { paused } => self.pause(paused),
+        }
+    }
+
+    /// What follows from the state and the time, whatever the cause: local work first, then work for peers.
+    fn settle(&mut self) {
+        self.give_up_overdue();
+        if self.due(Alarm::Discovery) {
+            self.discover();
+        }
+        if self.due(Alarm::Rescue) {
+            self.look_for_rescues();
+        }
+        if self.due(Alarm::News) {
+            self.tell_news();
+        }
+        while let Some(peer) = self.ready.pop_first() {
+            self.ask(peer);
+        }
+        self.uploads.expire(self.now);
+        self.grant();
+    }
+
+    fn emit(&mut self, output: Output) {
+        self.outputs.push_back(output);
+    }
+
+    fn notify(&mut self, event: Event) {
+        self.emit(Output::Notify(event));
+    }
+
+    /// Sets an alarm unless it will ring earlier anyway.
+    fn wake_in(&mut self, alarm: Alarm, delay: std::time::Duration) {
+        let at = self.now + delay;
+        let slot = self.alarms.entry(alarm).or_insert(at);
+        *slot = at.min(*slot);
+    }
+
+    fn due(&mut self, alarm: Alarm) -> bool {
+        let due = self.alarms.get(&alarm).is_some_and(|at| *at <= self.now);
+        if due {
+            self.alarms.remove(&alarm);
+        }
+        due
+    }
+}

@@ -1,0 +1,277 @@
+//! The manifest: a model as named, ordered shards with metadata, in one canonical encoding, so that the same folder published twice on
+//! any machine has the same hash. `docs/manifest.md` draws the format. Knows no file, no peer and no date.
+
+mod canonical;
+mod decode;
+mod error;
+mod path;
+mod reader;
+mod shard;
+#[cfg(test)]
+mod tests;
+mod text;
+mod value;
+
+use std::collections::BTreeSet;
+
+use path::Collision;
+
+pub use error::ManifestError;
+pub use path::{PathError, PathProblem, ShardPath};
+pub use shard::Shard;
+pub(crate) use text::is_invisible;
+pub use text::{COMPONENTS, License, MirrorUrl, ModelName, RELATIONS, Term, Text, TextError};
+pub use value::{Fields, Integer, Value};
+
+use crate::ids::BlobHash;
+use crate::limits;
+
+/// Deepest nesting of objects and arrays, the manifest itself included. Known fields need three; the reader recurses, so this bounds
+/// its stack.
+pub const DEPTH: usize = 16;
+/// Most JSON values in a manifest: 16 for each of `limits::MANIFEST_FILES`. Bounds the memory that dense unknown fields can cost beyond
+/// their text, about 60 bytes a value.
+pub const VALUES: usize = 1 << 20;
+/// Most mirror sources of one model: more than a client would try.
+pub const MIRRORS: usize = 32;
+/// Most components listed in `openness`; the framework has 17 today.
+pub const COMPONENTS_LISTED: usize = 64;
+
+/// Longest name of a field.
+const FIELD_NAME_BYTES: usize = 64;
+
+/// The names of the known fields.
+mod field {
+    pub const BASE_MODEL: &str = "base_model";
+    pub const BLAKE3: &str = "blake3";
+    /// Sorts before every name a field may have, so that the first bytes tell what the blob is.
+    pub const FORMAT: &str = "!format";
+    pub const GATED: &str = "gated";
+    pub const LICENSE: &str = "license";
+    pub const LICENSE_FILE: &str = "license_file";
+    pub const MIRRORS: &str = "mirrors";
+    pub const NAME: &str = "name";
+    pub const OPENNESS: &str = "openness";
+    pub const PATH: &str = "path";
+    pub const RELATION: &str = "relation";
+    pub const REPO: &str = "repo";
+    pub const REVISION: &str = "revision";
+    pub const SHA256: &str = "sha256";
+    pub const SHARDS: &str = "shards";
+    pub const SIZE: &str = "size";
+    pub const SOURCE: &str = "source";
+
+    pub const OF_MANIFEST: [&str; 10] =
+        [BASE_MODEL, GATED, LICENSE, LICENSE_FILE, MIRRORS, NAME, OPENNESS, REVISION, SHARDS, SOURCE];
+    pub const OF_SHARD: [&str; 4] = [BLAKE3, PATH, SHA256, SIZE];
+    pub const OF_SOURCE: [&str; 2] = [REPO, REVISION];
+    pub const OF_BASE_MODEL: [&str; 2] = [NAME, RELATION];
+}
+
+/// What a manifest says about its model besides the shards. All of it is the publisher's claim; only the shards are proved.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Metadata {
+    /// The model's name.
+    pub name: Option<ModelName>,
+    /// The publisher's own name for this state of the model, such as `v1.0`.
+    pub revision: Option<Text>,
+    /// The licence.
+    pub license: Option<License>,
+    /// The shard which holds the licence's text.
+    pub license_file: Option<ShardPath>,
+    /// Whether the origin asks for consent before it gives the files out.
+    pub gated: bool,
+    /// Where the files came from.
+    pub source: Option<Source>,
+    /// The model this one is made from.
+    pub base_model: Option<BaseModel>,
+    /// The components present, usually from [`COMPONENTS`].
+    pub openness: BTreeSet<Term>,
+    /// Mirror sources, the preferred one first.
+    pub mirrors: Vec<MirrorUrl>,
+    /// Fields this version does not know.
+    pub extra: Fields,
+}
+
+/// Where a model's files were taken from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    /// The repository, such as `https://huggingface.co/ORG/MODEL`.
+    pub repo: Text,
+    /// The exact revision of it, such as a commit.
+    pub revision: Text,
+    /// Fields this version does not know.
+    pub extra: Fields,
+}
+
+/// What a model is made from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BaseModel {
+    /// The other model.
+    pub name: ModelName,
+    /// In which way, usually one of [`RELATIONS`].
+    pub relation: Term,
+    /// Fields this version does not know.
+    pub extra: Fields,
+}
+
+/// A model: its shards in the order of their paths' bytes, and its metadata. Every value of this type has exactly one encoding.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Manifest {
+    metadata: Metadata,
+    shards: Vec<Shard>,
+    total_bytes: u64,
+    id: BlobHash,
+}
+
+impl Manifest {
+    /// Puts a manifest together; the shards may come in any order.
+    pub fn new(metadata: Metadata, shards: Vec<Shard>) -> Result<Self, ManifestError> {
+        Self::assemble(metadata, shards).map(|(manifest, _)| manifest)
+    }
+
+    /// Reads a manifest; refuses bytes that differ in any way from what [`Self::encode`] gives.
+    pub fn parse(bytes: &[u8]) -> Result<Self, ManifestError> {
+        let length = bytes.len() as u64;
+        if length > limits::MANIFEST_BYTES {
+            return Err(ManifestError::TooLarge { bytes: length });
+        }
+        let (metadata, shards) = decode::manifest(bytes)?;
+        let (manifest, canonical) = Self::assemble(metadata, shards)?;
+        canonical::compare(bytes, &canonical)?;
+        Ok(manifest)
+    }
+
+    /// Whether a blob that begins like this claims to be a manifest, of whichever version. Cheap; 64 bytes are enough to tell.
+    pub fn looks_like(bytes: &[u8]) -> bool {
+        bytes.starts_with(canonical::MARKER.as_bytes())
+    }
+
+    /// The bytes of the manifest, a blob like any other.
+    pub fn encode(&self) -> Vec<u8> {
+        canonical::encode(&self.metadata, &self.shards).expect("the bounds were checked when it was put together")
+    }
+
+    /// The hash of [`Self::encode`]: what names the model.
+    pub fn id(&self) -> BlobHash {
+        self.id
+    }
+
+    /// What it says about the model.
+    pub fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    /// The shards, sorted by the bytes of their paths; at least one.
+    pub fn shards(&self) -> &[Shard] {
+        &self.shards
+    }
+
+    /// The shard at a path.
+    pub fn shard(&self, path: &ShardPath) -> Option<&Shard> {
+        self.shards.binary_search_by(|shard| shard.path().cmp(path)).ok().map(|index| &self.shards[index])
+    }
+
+    /// The sum of the shards' sizes; a blob that two shards share counts twice.
+    pub fn total_bytes(&self) -> u64 {
+        self.total_bytes
+    }
+
+    /// The manifest with its encoding.
+    fn assemble(metadata: Metadata, mut shards: Vec<Shard>) -> Result<(Self, Vec<u8>), ManifestError> {
+        check_metadata(&metadata)?;
+        if shards.is_empty() {
+            return Err(ManifestError::NoShards);
+        }
+        if shards.len() > limits::MANIFEST_FILES {
+            return Err(ManifestError::TooManyShards);
+        }
+        shards.sort_unstable_by(|a, b| a.path().cmp(b.path()));
+        let total_bytes = total_bytes(&shards)?;
+        check_paths(&shards)?;
+        check_blobs(&shards)?;
+        if let Some(file) = &metadata.license_file
+            && shards.binary_search_by(|shard| shard.path().cmp(file)).is_err()
+        {
+            return Err(ManifestError::LicenseFileMissing(file.clone()));
+        }
+        let bytes = canonical::encode(&metadata, &shards)?;
+        let id = BlobHash::of(&bytes);
+        Ok((Self { metadata, shards, total_bytes, id }, bytes))
+    }
+}
+
+fn check_metadata(metadata: &Metadata) -> Result<(), ManifestError> {
+    check_extra(&metadata.extra, &field::OF_MANIFEST)?;
+    if let Some(source) = &metadata.source {
+        check_extra(&source.extra, &field::OF_SOURCE)?;
+    }
+    if let Some(base) = &metadata.base_model {
+        check_extra(&base.extra, &field::OF_BASE_MODEL)?;
+    }
+    for (field, entries, limit) in
+        [(field::OPENNESS, metadata.openness.len(), COMPONENTS_LISTED), (field::MIRRORS, metadata.mirrors.len(), MIRRORS)]
+    {
+        if entries > limit {
+            return Err(ManifestError::TooManyEntries { field, limit });
+        }
+    }
+    distinct(field::MIRRORS, &metadata.mirrors)
+}
+
+/// Refuses extra fields whose names are malformed or taken.
+fn check_extra(extra: &Fields, known: &[&str]) -> Result<(), ManifestError> {
+    for (name, _) in extra.iter() {
+        let well_formed = name.len() <= FIELD_NAME_BYTES
+            && name.starts_with(|c: char| c.is_ascii_lowercase())
+            && name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-' | b'.'));
+        if !well_formed {
+            return Err(ManifestError::FieldName(path::excerpt(name)));
+        }
+        if known.contains(&name) {
+            return Err(ManifestError::ReservedField(name.to_owned()));
+        }
+    }
+    Ok(())
+}
+
+fn distinct<T: Ord + Clone + Into<String>>(field: &'static str, entries: &[T]) -> Result<(), ManifestError> {
+    let mut seen = BTreeSet::new();
+    match entries.iter().find(|entry| !seen.insert(*entry)) {
+        Some(twice) => Err(ManifestError::DuplicateEntry { field, entry: twice.clone().into() }),
+        None => Ok(()),
+    }
+}
+
+fn total_bytes(shards: &[Shard]) -> Result<u64, ManifestError> {
+    let sum = shards.iter().try_fold(0u64, |sum, shard| sum.checked_add(shard.size()));
+    sum.filter(|&sum| sum <= limits::MANIFEST_TOTAL_BYTES).ok_or(ManifestError::SizeOverflow)
+}
+
+fn check_paths(shards: &[Shard]) -> Result<(), ManifestError> {
+    let paths: Vec<&ShardPath> = shards.iter().map(Shard::path).collect();
+    let Some((first, second, collision)) = path::collision(&paths) else { return Ok(()) };
+    let (first, second) = (paths[first].clone(), paths[second].clone());
+    Err(match collision {
+        Collision::Same => ManifestError::DuplicatePath(first),
+        Collision::Twins => ManifestError::CaseFoldTwins { a: first, b: second },
+        Collision::FileAndFolder => ManifestError::FileIsAlsoFolder { file: first, within: second },
+    })
+}
+
+/// Refuses a blob whose shards disagree about it.
+fn check_blobs(shards: &[Shard]) -> Result<(), ManifestError> {
+    let mut blobs: Vec<_> = shards.iter().map(|shard| (shard.blake3(), shard.size(), shard.sha256())).collect();
+    // An absent SHA-256 sorts first, so that two present ones are neighbours.
+    blobs.sort_unstable();
+    for pair in blobs.windows(2).filter(|pair| pair[0].0 == pair[1].0) {
+        let ((hash, a, left), (_, b, right)) = (pair[0], pair[1]);
+        if a != b {
+            return Err(ManifestError::TwoSizes { hash, a, b });
+        }
+        if left.is_some() && left != right {
+            return Err(ManifestError::TwoSha256(hash));
+        }
+    }
+    Ok(())
+}
