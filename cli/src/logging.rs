@@ -1,6 +1,6 @@
 //! The log: to standard error, without tearing the progress bars that are drawn there.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::sync::OnceLock;
 
 use indicatif::MultiProgress;
@@ -32,7 +32,7 @@ pub fn start(verbose: u8) -> Result<(), CommandError> {
             _ => "debug,p2pweights=trace,p2pweights_node=trace,p2pweights_protocol=trace",
         }),
     };
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| LogWriter).init();
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(io::stderr().is_terminal()).with_writer(|| LogWriter).init();
     Ok(())
 }
 

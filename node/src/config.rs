@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use libp2p::Multiaddr;
+use libp2p::multiaddr::Protocol;
 
 /// The network that a node joins unless told otherwise.
 pub const DEFAULT_NETWORK: &str = "main";
@@ -51,4 +52,34 @@ pub fn default_listen() -> Vec<Multiaddr> {
     ["/ip4/0.0.0.0/tcp/0", "/ip4/0.0.0.0/udp/0/quic-v1", "/ip6/::/tcp/0", "/ip6/::/udp/0/quic-v1"]
         .map(|text| text.parse().expect("a multiaddr written here"))
         .to_vec()
+}
+
+/// Reads an address to listen on.
+pub fn parse_listen(text: &str) -> Result<Multiaddr, String> {
+    text.parse().map_err(|error| format!("{text:?} is not a multiaddr such as /ip4/0.0.0.0/tcp/4001: {error}"))
+}
+
+/// Reads a peer's address, which must say which peer.
+pub fn parse_peer(text: &str) -> Result<Multiaddr, String> {
+    let address: Multiaddr = text
+        .parse()
+        .map_err(|error| format!("{text:?} is not a multiaddr such as /ip4/192.0.2.1/tcp/4001/p2p/<peer id>: {error}"))?;
+    match address.iter().last() {
+        Some(Protocol::P2p(_)) => Ok(address),
+        _ => Err(format!("{text:?} does not end in /p2p/<peer id>; `p2pweights status` of that node shows it")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_address_says_which_peer() {
+        let peer = "/ip4/127.0.0.1/tcp/4001/p2p/12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN";
+        assert!(parse_peer(peer).is_ok());
+        assert!(parse_peer("/ip4/127.0.0.1/tcp/4001").is_err_and(|error| error.contains("/p2p/")));
+        assert!(parse_peer("nonsense").is_err_and(|error| error.contains("nonsense")));
+        assert!(parse_listen("/ip4/127.0.0.1/tcp/0").is_ok());
+    }
 }

@@ -1,1 +1,23 @@
-//! Placeholder.
+//! A p2pweights node: store, network, transfers, and the local API. Decisions are the protocol crate's; here is what carries them out.
+//!
+//! One file knows sled (`store/sled_catalog.rs`), one owns `libp2p::Swarm` (`net/host.rs`), one calls the engine (`driver.rs`), one
+//! reads the engine's clock (`clock.rs`). Prints nothing and knows no command line.
+
+pub mod config;
+pub mod identity;
+pub mod net;
+pub mod node;
+pub mod report;
+pub mod session;
+pub mod store;
+
+mod api;
+mod clock;
+mod driver;
+mod failure;
+mod fetch;
+mod inventory;
+mod peer_name;
+mod publish;
+mod speed;
+mod transfer;

@@ -385,6 +385,6 @@ pub struct RebuildReport {
     pub partial: usize,
     /// Models found.
     pub models: usize,
-    /// Files that belong to nothing and were left alone.
-    pub strays: Vec<PathBuf>,
+    /// Of which published where they lie.
+    pub referenced: usize,
 }

@@ -15,4 +15,5 @@ pub mod random;
 pub mod span_set;
 pub mod swarm;
 pub mod time;
+pub mod verify;
 pub mod wire;

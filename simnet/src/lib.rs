@@ -1,1 +1,33 @@
-//! Placeholder.
+//! Real engines in virtual time: one seed, one world. The same [`Engine`](p2pweights_protocol::engine::Engine) that a node runs is driven
+//! here by simulated links, stores, a directory and hostile peers; nothing reads a clock, opens a file or starts a thread.
+//!
+//! Describe a world as a [`Scenario`], run it with [`World::run`], judge it by its [`Report`]. How it is modelled, and what is not:
+//! `docs/simnet.md`. The floors, from the ground up: `agenda link trace store directory network` ← `hostile scenario` ← `host check`
+//! ← `report` ← `world`.
+
+mod agenda;
+mod check;
+mod directory;
+mod host;
+mod hostile;
+mod link;
+mod network;
+mod report;
+mod scenario;
+mod store;
+mod trace;
+mod transfers;
+mod world;
+
+pub use check::Violation;
+pub use hostile::Vice;
+pub use link::Link;
+pub use network::HostId;
+pub use report::{HostReport, Report, Traffic};
+pub use scenario::{Fault, Holding, HostPlan, Scenario, Timing};
+pub use world::World;
+
+/// 2^10 bytes.
+pub const KIB: u64 = 1024;
+/// 2^20 bytes.
+pub const MIB: u64 = 1024 * KIB;

@@ -14,7 +14,7 @@ mod status;
 mod store;
 mod verify;
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use p2pweights_node::config::NodeConfig;
 
@@ -65,7 +65,7 @@ fn global_flags(arguments: &GlobalArguments) -> Result<Flags, CommandError> {
 }
 
 /// Settings are texts, and so is what the local API carries.
-fn utf8(path: &PathBuf) -> Result<String, CommandError> {
+fn utf8(path: &Path) -> Result<String, CommandError> {
     path.to_str().map(ToOwned::to_owned).ok_or_else(|| CommandError::usage(format!("path {} is not valid UTF-8", path.display())))
 }
 

@@ -1,6 +1,7 @@
 //! `store rebuild`: makes the index anew from the files.
 
 use p2pweights_node::config::NodeConfig;
+use p2pweights_node::report::RebuildReport;
 use p2pweights_node::session::Session;
 
 use crate::failure::CommandError;
@@ -13,10 +14,8 @@ pub async fn rebuild(output: Output, config: NodeConfig) -> Result<(), CommandEr
     session.close().await;
     let report = answer?;
     output.value(&report, || {
-        let models = size::count(report.models, "model");
-        let mut lines =
-            vec![format!("found {}, {} of them partial, and {models}", size::count(report.blobs, "blob"), report.partial)];
-        lines.extend(report.strays.iter().map(|path| format!("belongs to nothing, left alone: {}", path.display())));
-        lines
+        let (blobs, models) = (size::count(report.blobs, "blob"), size::count(report.models, "model"));
+        let RebuildReport { partial, referenced, .. } = report;
+        vec![format!("found {blobs}, {partial} of them partial, {referenced} published where they lie, and {models}")]
     })
 }

@@ -52,6 +52,8 @@ struct Offer {
 /// Causes that need the engine woken at a time of their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Alarm {
+    /// A peer that was passed over may be granted again.
+    Grant,
     News,
     Rescue,
     Discovery,
@@ -183,6 +185,7 @@ impl Engine {
         while let Some(peer) = self.ready.pop_first() {
             self.ask(peer);
         }
+        self.due(Alarm::Grant);
         self.uploads.expire(self.now);
         self.grant();
     }

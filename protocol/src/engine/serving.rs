@@ -1,6 +1,6 @@
 //! The sender: what is offered, whom to grant the next block, what became of it.
 
-use super::{Engine, Event, Misdeed, Offer, Output, ServeOutcome};
+use super::{Alarm, Engine, Event, Misdeed, Offer, Output, ServeOutcome};
 use crate::geometry::{Geometry, Piece, Span};
 use crate::have_map::HaveMap;
 use crate::ids::{BlobHash, PeerId, RequestId};
@@ -137,6 +137,7 @@ impl Engine {
         self.uploads.returned(peer, credits);
         if let Some(state) = self.peers.get_mut(&peer) {
             state.skip_until = self.now + RETURNED_PAUSE;
+            self.wake_in(Alarm::Grant, RETURNED_PAUSE);
         }
     }
 

@@ -313,6 +313,18 @@ fn a_request_is_served_for_a_credit_and_refused_without() {
 }
 
 #[test]
+fn a_peer_that_returned_its_credits_is_granted_again_when_it_wants() {
+    let mut bench = offering();
+    bench.put(Input::PeerConnected { peer: peer(1), class: PeerClass::Wan });
+    bench.say(1, Message::Interest { blobs: vec![BLOB] });
+    assert_eq!(grants_to(&bench.say(1, Message::Load { held: 0, limit: 2 }), 1), 2);
+    bench.say(1, Message::Return { credits: 2 });
+    bench.say(1, Message::Load { held: 0, limit: 0 });
+    assert_eq!(grants_to(&bench.say(1, Message::Load { held: 0, limit: 2 }), 1), 0, "not at once");
+    assert_eq!(grants_to(&bench.pass(Duration::from_secs(1)), 1), 2, "but without another word from it");
+}
+
+#[test]
 fn damage_is_told_and_not_served() {
     let mut bench = offering();
     bench.put(Input::PeerConnected { peer: peer(1), class: PeerClass::Wan });

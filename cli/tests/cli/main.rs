@@ -1,0 +1,10 @@
+//! The program as a user meets it: its real binary, real processes, free ports on loopback.
+
+// The whole crate is a test, the functions that its tests share included; clippy's own exemption stops at `#[test]`.
+#![allow(clippy::unwrap_used)]
+
+mod failures;
+mod journey;
+mod settings;
+mod usage;
+mod world;

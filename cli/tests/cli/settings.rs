@@ -1,0 +1,100 @@
+//! Config file < environment < flags, and that `config show` knows where each value came from.
+
+use serde_json::Value;
+
+use crate::world::World;
+
+fn shown(world: &World, arguments: &[&str], variables: &[(&str, &str)]) -> Value {
+    let mut all = vec!["config", "show", "--json"];
+    all.extend(arguments);
+    world.bare(&all, variables).expect_code(0).last_json()
+}
+
+fn setting(report: &Value, key: &str) -> (Value, String) {
+    let settings = report["settings"].as_array().expect("settings is an array");
+    let found = settings.iter().find(|setting| setting["key"] == key).unwrap_or_else(|| panic!("no {key} in {report}"));
+    (found["value"].clone(), found["origin"].as_str().expect("origin is a text").to_owned())
+}
+
+#[test]
+fn without_any_setting_the_defaults_are_in_force() {
+    let world = World::new();
+    let report = shown(&world, &[], &[]);
+    assert_eq!(setting(&report, "network"), ("main".into(), "default".to_owned()));
+    assert_eq!(setting(&report, "mdns"), (true.into(), "default".to_owned()));
+    assert_eq!(setting(&report, "storage.reserve"), ((256 << 20).into(), "default".to_owned()));
+    let home = world.path("home").join(".local/share/p2pweights");
+    assert_eq!(setting(&report, "data_dir").0, home.to_str().unwrap());
+    assert_eq!(report["file"], Value::Null);
+}
+
+#[test]
+fn file_then_environment_then_flag_has_the_last_word() {
+    let world = World::new();
+    let file = world
+        .write("p2p.toml", "network = \"from-file\"\nmdns = false\ndata_dir = \"file-data\"\n\n[storage]\nreserve = \"1GiB\"\n");
+    let file = file.to_str().unwrap();
+    let report = shown(
+        &world,
+        &["--config", file, "--data-dir", "flag-data"],
+        &[("P2PWEIGHTS_NETWORK", "from-env"), ("P2PWEIGHTS_DATA_DIR", "env-data")],
+    );
+    assert_eq!(setting(&report, "network"), ("from-env".into(), "environment P2PWEIGHTS_NETWORK".to_owned()));
+    assert_eq!(setting(&report, "mdns"), (false.into(), format!("{file}:2")));
+    assert_eq!(setting(&report, "storage.reserve"), ((1 << 30).into(), format!("{file}:6")));
+    let (data_dir, origin) = setting(&report, "data_dir");
+    assert_eq!(origin, "flag --data-dir");
+    assert!(data_dir.as_str().unwrap().ends_with("/flag-data"), "{data_dir}");
+
+    let people = world.bare(&["config", "show", "--config", file], &[]).expect_code(0).stdout;
+    let line = people.lines().find(|line| line.starts_with("network")).expect("a line for network");
+    assert!(line.contains("from-file") && line.contains(&format!("{file}:1")), "{line}");
+}
+
+#[test]
+fn a_path_in_the_file_starts_from_its_folder() {
+    let world = World::new();
+    let file = world.write("etc/p2p.toml", "data_dir = \"data\"\n");
+    let report = shown(&world, &["--config", file.to_str().unwrap()], &[]);
+    assert_eq!(setting(&report, "data_dir").0, world.path("etc/data").to_str().unwrap());
+}
+
+#[test]
+fn the_default_file_is_found_by_xdg_and_in_the_home() {
+    let world = World::new();
+    world.write("home/.config/p2pweights/config.toml", "network = \"home\"\n");
+    world.write("xdg/p2pweights/config.toml", "network = \"xdg\"\n");
+    assert_eq!(setting(&shown(&world, &[], &[]), "network").0, "home");
+    let xdg = world.path("xdg");
+    assert_eq!(setting(&shown(&world, &[], &[("XDG_CONFIG_HOME", xdg.to_str().unwrap())]), "network").0, "xdg");
+}
+
+#[test]
+fn a_wrong_setting_names_its_place() {
+    let world = World::new();
+    let fails = |content: &str, parts: &[&str]| {
+        let file = world.write("bad.toml", content);
+        let ended = world.bare(&["list", "--config", file.to_str().unwrap()], &[]).expect_code(2);
+        ended.expect_error(&["bad.toml"]).expect_error(parts);
+    };
+    fails("mdns = true\n\nbootstraps = []\n", &["line 3", "`bootstraps`", "`bootstrap`"]);
+    fails("[storage]\nreserved = \"1GiB\"\n", &["line 2", "`storage.reserved`", "`storage.reserve`"]);
+    fails("[listen]\nx = 1\n", &["line 1", "`listen`"]);
+    fails("network = \n", &["line 1"]);
+    fails("\nnetwork = \"Upper\"\n", &["bad.toml:2", "network", "'U'"]);
+    fails("mdns = \"perhaps\"\n", &["bad.toml:1", "mdns", "perhaps"]);
+    fails("[storage]\nreserve = \"1 parsec\"\n", &["bad.toml:2", "storage.reserve", "parsec"]);
+    fails("bootstrap = [\"/ip4/127.0.0.1/tcp/1\"]\n", &["bad.toml:1", "bootstrap", "/p2p/"]);
+    let ended = world.bare(&["list"], &[("P2PWEIGHTS_API", "somewhere")]).expect_code(2);
+    ended.expect_error(&["P2PWEIGHTS_API", "somewhere"]);
+}
+
+#[test]
+fn a_config_file_that_was_named_must_be_there() {
+    let world = World::new();
+    world.bare(&["list", "--config", "gone.toml"], &[]).expect_code(2).expect_error(&["gone.toml"]);
+    world.bare(&["list"], &[("P2PWEIGHTS_CONFIG", "gone.toml")]).expect_code(2).expect_error(&["gone.toml"]);
+    let folder = world.path("home");
+    std::fs::create_dir_all(&folder).unwrap();
+    world.bare(&["list", "--config", folder.to_str().unwrap()], &[]).expect_code(2).expect_error(&["home"]);
+}

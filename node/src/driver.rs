@@ -1,0 +1,517 @@
+//! The only file that calls the engine: one loop that turns what happens into facts and wishes into deeds.
+//!
+//! It owns the engine and all bookkeeping about it; others ask it by message and never wait on a lock. It touches neither disk nor
+//! payload.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use p2pweights_protocol::engine::{BlobProgress, Command, Engine, EngineConfig, Event, HangupReason, Input, Misdeed, Output};
+use p2pweights_protocol::geometry::{Geometry, Span};
+use p2pweights_protocol::ids::{BlobHash, PeerId, RequestId, SwarmId};
+use p2pweights_protocol::time::Instant;
+use p2pweights_protocol::wire::BulkRequest;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use crate::clock::Clock;
+use crate::net::{Net, NetEvent};
+use crate::peer_name::peer_name;
+use crate::transfer::{Fact, Transfers};
+
+/// Orders that may wait for the driver.
+const ORDERS: usize = 256;
+/// How long fetching pauses after the store failed, before it is tried again.
+const STORE_RETRY: Duration = Duration::from_secs(10);
+/// Warnings kept for those who watch; older ones are only in the log.
+const WARNINGS: usize = 64;
+
+/// A look at some blobs being fetched.
+#[derive(Debug, Clone, Default)]
+pub struct Look {
+    /// How far each blob asked about is.
+    pub blobs: Vec<BlobLook>,
+    /// Peers connected.
+    pub connected: usize,
+    /// Peers known to provide the swarm, connected or not.
+    pub providers: usize,
+    /// Sources of which something is asked now.
+    pub busy: usize,
+    /// Verified bytes by source, over these blobs, since they were first watched.
+    pub sources: BTreeMap<PeerId, u64>,
+    /// Why fetching is paused, if it is.
+    pub paused: Option<Paused>,
+    /// Warnings since the start, with their numbers.
+    pub warnings: Vec<(u64, String)>,
+}
+
+/// Why fetching is paused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Paused {
+    /// What the store said.
+    pub message: String,
+    /// Whether there is no room.
+    pub full: bool,
+}
+
+/// How far one blob is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct BlobLook {
+    /// Its size, once proved or given.
+    pub size: Option<u64>,
+    /// Verified bytes.
+    pub verified: u64,
+    /// Bytes asked for and not yet here.
+    pub in_flight: u64,
+    /// Connected peers that hold some of it.
+    pub providers: usize,
+    /// Pieces still missing that no connected peer holds.
+    pub unavailable: u32,
+    /// Every group is verified and written.
+    pub complete: bool,
+    /// Every group is durable, too.
+    pub stored: bool,
+    /// A provider holds it with another size than the manifest says.
+    pub disputed: Option<u64>,
+}
+
+/// What the driver knows of a swarm being fetched.
+#[derive(Debug, Clone)]
+pub struct SwarmLook {
+    /// The swarm.
+    pub swarm: SwarmId,
+    /// Sum over its unfinished blobs.
+    pub progress: BlobProgress,
+}
+
+/// The state of all that the driver drives.
+#[derive(Debug, Clone, Default)]
+pub struct Overview {
+    /// Swarms being fetched.
+    pub swarms: Vec<SwarmLook>,
+    /// Why fetching is paused, if it is.
+    pub paused: Option<Paused>,
+    /// Verified bytes received from each peer since the start.
+    pub received: BTreeMap<PeerId, u64>,
+    /// Bytes sent to each peer since the start.
+    pub sent: BTreeMap<PeerId, u64>,
+    /// Strikes against each of these peers.
+    pub strikes: BTreeMap<PeerId, u32>,
+}
+
+enum Order {
+    Engine(Command),
+    Look { swarm: SwarmId, blobs: Vec<BlobHash>, reply: oneshot::Sender<Look> },
+    Watch { blobs: Vec<BlobHash> },
+    Unwatch { blobs: Vec<BlobHash> },
+    Overview { reply: oneshot::Sender<Overview> },
+    Release { blobs: Vec<BlobHash> },
+}
+
+/// Speaks to the driver.
+#[derive(Debug, Clone)]
+pub struct DriverHandle {
+    orders: mpsc::Sender<Order>,
+    changes: watch::Receiver<u64>,
+}
+
+/// The driver has stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the node is shutting down")]
+pub struct Stopped;
+
+impl DriverHandle {
+    /// Passes a command to the engine.
+    pub async fn command(&self, command: Command) -> Result<(), Stopped> {
+        self.orders.send(Order::Engine(command)).await.map_err(|_| Stopped)
+    }
+
+    /// From now on, until [`unwatch`](Self::unwatch), takes note of what becomes of these blobs and who delivers them.
+    pub async fn watch(&self, blobs: Vec<BlobHash>) -> Result<(), Stopped> {
+        self.orders.send(Order::Watch { blobs }).await.map_err(|_| Stopped)
+    }
+
+    /// Looks at these watched blobs of a swarm.
+    pub async fn look(&self, swarm: SwarmId, blobs: Vec<BlobHash>) -> Result<Look, Stopped> {
+        let (reply, answer) = oneshot::channel();
+        self.orders.send(Order::Look { swarm, blobs, reply }).await.map_err(|_| Stopped)?;
+        answer.await.map_err(|_| Stopped)
+    }
+
+    /// No longer watches these blobs.
+    pub async fn unwatch(&self, blobs: Vec<BlobHash>) -> Result<(), Stopped> {
+        self.orders.send(Order::Unwatch { blobs }).await.map_err(|_| Stopped)
+    }
+
+    /// Syncs and closes what is open of these blobs.
+    pub async fn release(&self, blobs: Vec<BlobHash>) -> Result<(), Stopped> {
+        self.orders.send(Order::Release { blobs }).await.map_err(|_| Stopped)
+    }
+
+    /// The state of everything.
+    pub async fn overview(&self) -> Result<Overview, Stopped> {
+        let (reply, answer) = oneshot::channel();
+        self.orders.send(Order::Overview { reply }).await.map_err(|_| Stopped)?;
+        answer.await.map_err(|_| Stopped)
+    }
+
+    /// Changes whenever a blob is complete, a size is proved or fetching is paused: when it is worth looking again.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.clone()
+    }
+}
+
+/// What is watched of a blob.
+#[derive(Debug, Default)]
+struct Watched {
+    watchers: usize,
+    look: BlobLook,
+    sources: BTreeMap<PeerId, u64>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    provider: PeerId,
+    blob: BlobHash,
+    size: u64,
+    span: Span,
+}
+
+/// The loop's state.
+pub struct Driver {
+    engine: Engine,
+    clock: Clock,
+    net: Net,
+    transfers: Transfers,
+    orders: mpsc::Receiver<Order>,
+    changes: watch::Sender<u64>,
+    /// Facts that came about while acting on a wish.
+    inputs: VecDeque<Input>,
+    asked: BTreeMap<RequestId, Asked>,
+    watched: BTreeMap<BlobHash, Watched>,
+    received: BTreeMap<PeerId, u64>,
+    banned: BTreeMap<Instant, PeerId>,
+    paused: Option<(Paused, Instant)>,
+    warnings: VecDeque<(u64, String)>,
+    warned: u64,
+}
+
+impl Driver {
+    /// A driver and its handle. `seed` decides all the engine's choices.
+    pub fn new(clock: Clock, net: Net, transfers: Transfers, seed: u64) -> (Self, DriverHandle) {
+        let (sender, orders) = mpsc::channel(ORDERS);
+        let (changes, changed) = watch::channel(0);
+        let driver = Self {
+            engine: Engine::new(EngineConfig::default(), seed),
+            clock,
+            net,
+            transfers,
+            orders,
+            changes,
+            inputs: VecDeque::new(),
+            asked: BTreeMap::new(),
+            watched: BTreeMap::new(),
+            received: BTreeMap::new(),
+            banned: BTreeMap::new(),
+            paused: None,
+            warnings: VecDeque::new(),
+            warned: 0,
+        };
+        (driver, DriverHandle { orders: sender, changes: changed })
+    }
+
+    /// Runs until stopped; then ends all transfers and makes durable what has arrived.
+    pub async fn run(mut self, mut facts: mpsc::Receiver<Fact>, mut events: mpsc::Receiver<NetEvent>, stop: CancellationToken) {
+        loop {
+            let wake = self.next_wakeup();
+            tokio::select! {
+                () = stop.cancelled() => break,
+                Some(fact) = facts.recv() => self.on_fact(fact),
+                Some(event) = events.recv() => self.on_net_event(event),
+                Some(order) = self.orders.recv() => self.on_order(order),
+                () = sleep_until(wake.map(|wake| self.clock.at(wake))) => self.on_wakeup(),
+            }
+            while let Some(input) = self.inputs.pop_front() {
+                self.handle(input);
+            }
+        }
+        // Transfers report to the end; somebody has to listen, or they would wait.
+        let drain = async { while facts.recv().await.is_some() {} };
+        tokio::select! {
+            () = self.transfers.shutdown() => (),
+            () = drain => (),
+        }
+    }
+
+    fn next_wakeup(&self) -> Option<Instant> {
+        let unban = self.banned.keys().next().copied();
+        let retry = self.paused.as_ref().map(|(_, until)| *until);
+        [self.engine.next_wakeup(), unban, retry].into_iter().flatten().min()
+    }
+
+    fn on_wakeup(&mut self) {
+        let now = self.clock.now();
+        while let Some(peer) = self.banned.first_key_value().filter(|(until, _)| **until <= now).map(|(_, peer)| *peer) {
+            self.banned.pop_first();
+            self.network(peer, "unban", Net::unban);
+        }
+        if self.paused.as_ref().is_some_and(|(_, until)| *until <= now) {
+            self.paused = None;
+            self.changed();
+            self.handle(Input::Command(Command::Pause { paused: false }));
+        }
+        self.handle(Input::Tick);
+    }
+
+    fn handle(&mut self, input: Input) {
+        self.engine.handle(self.clock.now(), input);
+        while let Some(output) = self.engine.poll_output() {
+            self.act(output);
+        }
+    }
+
+    fn on_fact(&mut self, fact: Fact) {
+        match fact {
+            Fact::Engine(input) => {
+                if let Input::FetchEnded { request, verified_groups, .. } = input {
+                    self.count(request, verified_groups);
+                }
+                self.handle(input);
+            }
+            Fact::StoreFailed { message, full } => {
+                if self.paused.is_none() {
+                    warn!(message, "fetching pauses");
+                    self.warn(message.clone());
+                }
+                self.paused = Some((Paused { message, full }, self.clock.now() + STORE_RETRY));
+                self.changed();
+                self.handle(Input::Command(Command::Pause { paused: true }));
+            }
+        }
+    }
+
+    /// Counts what a source has delivered.
+    fn count(&mut self, request: RequestId, verified_groups: u64) {
+        let Some(asked) = self.asked.remove(&request) else { return };
+        let Some(span) = Span::new(asked.span.start(), asked.span.start() + verified_groups) else { return };
+        let bytes = Geometry::of(asked.size).bytes_in(span);
+        *self.received.entry(asked.provider).or_default() += bytes;
+        if let Some(watched) = self.watched.get_mut(&asked.blob) {
+            *watched.sources.entry(asked.provider).or_default() += bytes;
+        }
+    }
+
+    fn on_net_event(&mut self, event: NetEvent) {
+        let input = match event {
+            NetEvent::PeerConnected { peer, class } => Input::PeerConnected { peer, class },
+            NetEvent::PeerGone { peer } => {
+                self.transfers.forget(peer);
+                Input::PeerGone { peer }
+            }
+            NetEvent::DialFailed { peer } => Input::DialFailed { peer },
+            NetEvent::Message { peer, message } => Input::Message { peer, message },
+            NetEvent::Malformed { peer } => Input::Malformed { peer },
+            NetEvent::ProvidersFound { blob, providers, finished } => Input::ProvidersFound { blob, providers, finished },
+            NetEvent::Bulk { peer, stream } => return self.transfers.accept(peer, stream),
+        };
+        self.handle(input);
+    }
+
+    fn on_order(&mut self, order: Order) {
+        match order {
+            Order::Engine(command) => self.handle(Input::Command(command)),
+            Order::Look { swarm, blobs, reply } => {
+                // The asker may have gone; then nobody needs the answer.
+                let _ = reply.send(self.look(swarm, &blobs));
+            }
+            Order::Watch { blobs } => {
+                for blob in blobs {
+                    self.watched.entry(blob).or_default().watchers += 1;
+                }
+            }
+            Order::Unwatch { blobs } => {
+                for blob in blobs {
+                    if let Some(watched) = self.watched.get_mut(&blob) {
+                        watched.watchers = watched.watchers.saturating_sub(1);
+                    }
+                }
+                self.watched.retain(|_, watched| watched.watchers > 0);
+            }
+            Order::Release { blobs } => self.transfers.release(blobs),
+            Order::Overview { reply } => {
+                let _ = reply.send(self.overview());
+            }
+        }
+    }
+
+    fn look(&mut self, swarm: SwarmId, blobs: &[BlobHash]) -> Look {
+        let mut look = Look {
+            connected: self.engine.connected(),
+            providers: self.engine.known_providers(swarm),
+            paused: self.paused.as_ref().map(|(paused, _)| paused.clone()),
+            warnings: self.warnings.iter().cloned().collect(),
+            ..Look::default()
+        };
+        for blob in blobs {
+            let Some(watched) = self.watched.get_mut(blob) else {
+                look.blobs.push(BlobLook::default());
+                continue;
+            };
+            if let Some(progress) = self.engine.progress(*blob) {
+                watched.look.size = progress.size.or(watched.look.size);
+                watched.look.verified = progress.verified;
+                watched.look.in_flight = progress.in_flight;
+                watched.look.providers = progress.providers;
+                watched.look.unavailable = progress.unavailable;
+            } else {
+                watched.look.in_flight = 0;
+            }
+            look.blobs.push(watched.look);
+            for (peer, bytes) in &watched.sources {
+                *look.sources.entry(*peer).or_default() += bytes;
+            }
+        }
+        look.busy = self.engine.busy_sources().len();
+        look
+    }
+
+    fn overview(&self) -> Overview {
+        let swarms = self
+            .engine
+            .swarms()
+            .filter(|(_, wants)| !wants.is_empty())
+            .map(|(swarm, wants)| {
+                let mut sum = BlobProgress::default();
+                for progress in wants.iter().filter_map(|blob| self.engine.progress(*blob)) {
+                    sum.size = Some(sum.size.unwrap_or(0) + progress.size.unwrap_or(0));
+                    sum.verified += progress.verified;
+                    sum.in_flight += progress.in_flight;
+                    sum.providers = sum.providers.max(progress.providers);
+                    sum.unavailable += progress.unavailable;
+                }
+                SwarmLook { swarm, progress: sum }
+            })
+            .collect();
+        let sent = self.transfers.sent();
+        let peers: BTreeSet<PeerId> = self.received.keys().chain(sent.keys()).copied().collect();
+        Overview {
+            swarms,
+            paused: self.paused.as_ref().map(|(paused, _)| paused.clone()),
+            received: self.received.clone(),
+            sent,
+            strikes: peers.into_iter().map(|peer| (peer, self.engine.strikes(peer))).filter(|(_, n)| *n > 0).collect(),
+        }
+    }
+
+    fn act(&mut self, output: Output) {
+        match output {
+            Output::Send { peer, message } => {
+                if let Err(error) = self.net.send(peer, &message) {
+                    debug!(peer = %peer_name(peer), %error, "message not sent");
+                }
+            }
+            Output::Fetch { request, provider, blob, size, span, probe } => {
+                if !probe {
+                    self.asked.insert(request, Asked { provider, blob, size, span });
+                }
+                self.transfers.fetch(provider, BulkRequest { request, blob, size, span }, probe);
+            }
+            // The engine has told the peer; whatever still comes is welcome.
+            Output::Cancel { .. } => (),
+            Output::Serve { peer, request, blob, span } => self.transfers.serve(peer, request, blob, span),
+            Output::Refuse { peer, request, no_credit } => self.transfers.refuse(peer, request, no_credit),
+            Output::StopServing { peer, request } => self.transfers.stop_serving(peer, request),
+            Output::Dial { peer } => {
+                if let Err(error) = self.net.dial(peer, Vec::new()) {
+                    debug!(peer = %peer_name(peer), %error, "not dialled");
+                    self.inputs.push_back(Input::DialFailed { peer });
+                }
+            }
+            Output::Hangup { peer, reason } => {
+                info!(peer = %peer_name(peer), ?reason, "hanging up");
+                self.transfers.forget(peer);
+                let deed = if reason == HangupReason::Banned { Net::ban } else { Net::hangup };
+                self.network(peer, "hang up", deed);
+            }
+            Output::FindProviders { blob } => self.network(blob, "find providers", Net::find_providers),
+            Output::Announce { blob } => self.network(blob, "announce", Net::announce),
+            Output::Unannounce { blob } => self.network(blob, "unannounce", Net::unannounce),
+            Output::Notify(event) => self.on_event(event),
+        }
+    }
+
+    fn network<T>(&self, what: T, deed: &str, call: impl Fn(&Net, T) -> Result<(), crate::net::NetError>) {
+        if let Err(error) = call(&self.net, what) {
+            warn!(%error, deed, "the network did not take it");
+        }
+    }
+
+    fn on_event(&mut self, event: Event) {
+        match event {
+            Event::SizeProved { blob, size } => {
+                if let Some(watched) = self.watched.get_mut(&blob) {
+                    watched.look.size = Some(size);
+                }
+                self.changed();
+            }
+            Event::BlobVerified { blob } => {
+                let verified = self.engine.progress(blob).map(|progress| progress.verified);
+                if let Some(watched) = self.watched.get_mut(&blob) {
+                    watched.look.complete = true;
+                    watched.look.verified = verified.or(watched.look.size).unwrap_or(watched.look.verified);
+                }
+                self.changed();
+            }
+            Event::BlobStored { blob } => {
+                if let Some(watched) = self.watched.get_mut(&blob) {
+                    watched.look.stored = true;
+                    watched.look.complete = true;
+                }
+                self.changed();
+            }
+            Event::SizeDisputed { blob, peer, claimed } => {
+                warn!(peer = %peer_name(peer), %blob, claimed, "provider holds the blob with another size than the manifest says");
+                if let Some(watched) = self.watched.get_mut(&blob) {
+                    watched.look.disputed = Some(claimed);
+                }
+            }
+            Event::Struck { peer, misdeed: Misdeed::Unsolicited, .. } => {
+                debug!(peer = %peer_name(peer), "asked without credit");
+            }
+            Event::Struck { peer, misdeed, blob } => {
+                warn!(peer = %peer_name(peer), ?misdeed, blob = blob.map(|blob| blob.short()), "strike");
+            }
+            Event::Banned { peer, until } => {
+                let lasts = until.since(self.clock.now());
+                warn!(peer = %peer_name(peer), ?lasts, "banned");
+                self.warn(format!("peer {} is banned: it broke its promises; the others go on", peer_name(peer)));
+                let mut at = until;
+                while self.banned.contains_key(&at) {
+                    at = at + Duration::from_nanos(1);
+                }
+                self.banned.insert(at, peer);
+            }
+            Event::Damaged { blob, span } => warn!(%blob, ?span, "damaged"),
+        }
+    }
+
+    fn warn(&mut self, message: String) {
+        self.warned += 1;
+        self.warnings.push_back((self.warned, message));
+        if self.warnings.len() > WARNINGS {
+            self.warnings.pop_front();
+        }
+    }
+
+    fn changed(&self) {
+        self.changes.send_modify(|generation| *generation += 1);
+    }
+}
+
+async fn sleep_until(at: Option<tokio::time::Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,626 @@
+//! A fetch from hash to files: find out what the hash is, plan, join the swarm, place each file when it is complete and proved.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+use p2pweights_protocol::engine::{Command, Want};
+use p2pweights_protocol::ids::{BlobHash, PeerId, SwarmId};
+use p2pweights_protocol::limits;
+use p2pweights_protocol::link::Link;
+use p2pweights_protocol::manifest::{Manifest, ShardPath};
+use p2pweights_protocol::span_set::SpanSet;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::driver::{BlobLook, DriverHandle, Look, Stopped};
+use crate::inventory::held_bytes;
+use crate::node::{Core, blocking};
+use crate::peer_name::peer_name;
+use crate::publish::pin;
+use crate::report::{Failure, FailureKind, FetchEvent, FetchRequest, FilePlan, FileProgress, SourceReport};
+use crate::speed::Speed;
+use crate::store::{Export, Store};
+
+/// How often progress is told.
+const TICK: Duration = Duration::from_millis(250);
+
+/// One file to be placed.
+#[derive(Debug, Clone)]
+struct File {
+    /// Path within the model, or the name of a plain blob.
+    path: String,
+    blob: BlobHash,
+    bytes: u64,
+}
+
+/// What a hash turned out to be, and what of it is wanted.
+struct Plan {
+    hash: BlobHash,
+    name: Option<String>,
+    manifest: Option<Manifest>,
+    files: Vec<File>,
+}
+
+/// Fetches; sends every event but a failure, which it returns.
+pub async fn fetch(core: &Arc<Core>, request: &FetchRequest, events: &mpsc::Sender<FetchEvent>) -> Result<(), Failure> {
+    let began = Instant::now();
+    let link = Link::parse_target(&request.target)?;
+    let chosen = chosen(request)?;
+    let providers = introduce(core, request, &link)?;
+    let swarm = SwarmId(link.hash());
+    let fetching = Fetching { core, request, events, swarm, providers, began };
+    let watched = Watched::start(&core.driver);
+    let result = fetching.run(&link, &chosen, &watched).await;
+    // However it ended: the swarm is left, and what has arrived is made durable.
+    let _ = core.driver.command(Command::Leave { swarm }).await;
+    watched.end().await;
+    result
+}
+
+struct Fetching<'a> {
+    core: &'a Arc<Core>,
+    request: &'a FetchRequest,
+    events: &'a mpsc::Sender<FetchEvent>,
+    swarm: SwarmId,
+    providers: Vec<PeerId>,
+    began: Instant,
+}
+
+impl Fetching<'_> {
+    async fn run(&self, link: &Link, chosen: &Chosen, watched: &Watched<'_>) -> Result<(), Failure> {
+        let hash = link.hash();
+        if self.core.network() != link.network().unwrap_or(self.core.network()) {
+            let message = format!(
+                "the link is for network {:?}, this node is in {:?}; start with --network {}",
+                link.network().unwrap_or_default(),
+                self.core.network(),
+                link.network().unwrap_or_default()
+            );
+            return Err(Failure::new(FailureKind::Usage, message));
+        }
+        let plan = self.plan(link, chosen, watched).await?;
+        let output = self.output(&plan);
+        let held = self.tell_plan(&plan, output.as_deref()).await?;
+        if self.request.dry_run {
+            return self.done(&plan, output, 0, BTreeMap::new()).await;
+        }
+        if let Some(output) = &output {
+            self.check_destination(&plan, output).await?;
+        }
+        let missing = plan.bytes().saturating_sub(held);
+        self.check_room(missing).await?;
+        let sources = self.bring(&plan, output.as_deref(), watched).await?;
+        if let Some(manifest) = &plan.manifest {
+            let (store, record) = (self.core.store.clone(), pin(hash, manifest, link.name()));
+            blocking(move || Ok(store.add_manifest(record)?)).await?;
+        }
+        let fetched = sources.values().sum();
+        self.done(&plan, output, fetched, sources).await
+    }
+
+    // What is it?
+
+    async fn plan(&self, link: &Link, chosen: &Chosen, watched: &Watched<'_>) -> Result<Plan, Failure> {
+        let hash = link.hash();
+        let name = link.name().map(str::to_owned);
+        let size = match self.core.store.blob(hash) {
+            Some(status) => status.size,
+            None => self.prove_size(hash, watched).await?,
+        };
+        if size <= limits::MANIFEST_BYTES {
+            // Small enough to be a manifest: only its bytes tell.
+            self.bring_whole(hash, size, watched).await?;
+            let store = self.core.store.clone();
+            let found = blocking(move || crate::inventory::manifest(&store, hash)).await?;
+            if let Some((manifest, _)) = found {
+                let files: Vec<File> = manifest
+                    .shards()
+                    .iter()
+                    .filter(|shard| chosen.wants(shard.path().as_str()))
+                    .map(|shard| File { path: shard.path().as_str().to_owned(), blob: shard.blake3(), bytes: shard.size() })
+                    .collect();
+                if files.is_empty() {
+                    let message = "no file of the model matches --include and --exclude; `--dry-run` shows what it has";
+                    return Err(Failure::new(FailureKind::Usage, message));
+                }
+                let own = manifest.metadata().name.as_ref().map(|name| name.as_str().to_owned());
+                return Ok(Plan { hash, name: own.or(name), manifest: Some(manifest), files });
+            }
+        }
+        let file_name = name.as_deref().and_then(|name| name.rsplit('/').next()).map(ShardPath::parse);
+        let path = match file_name {
+            Some(Ok(path)) => path.as_str().to_owned(),
+            _ => hash.to_string(),
+        };
+        Ok(Plan { hash, name, manifest: None, files: vec![File { path, blob: hash, bytes: size }] })
+    }
+
+    /// Finds a provider and learns the size of a blob from it, proved.
+    async fn prove_size(&self, hash: BlobHash, watched: &Watched<'_>) -> Result<u64, Failure> {
+        watched.add(&[hash]).await?;
+        self.join(vec![Want { blob: hash, size: None, held: SpanSet::new() }]).await?;
+        let asked_before = self.peers_asked().await;
+        let mut changes = self.core.driver.changes();
+        let mut last_told = None;
+        loop {
+            let look = self.look(vec![hash]).await?;
+            if let Some(size) = look.blobs.first().and_then(|blob| blob.size) {
+                return Ok(size);
+            }
+            let peers_asked = self.peers_asked().await.saturating_sub(asked_before);
+            if self.began.elapsed() >= self.timeout() {
+                return Err(self.not_found(hash, &look, peers_asked));
+            }
+            let searching = (peers_asked, look.connected, look.providers);
+            if last_told != Some(searching) {
+                last_told = Some(searching);
+                let (connected, providers) = (look.connected, look.providers);
+                self.tell(FetchEvent::Searching { peers_asked, connected, providers }).await?;
+            }
+            wait(&mut changes, TICK).await;
+        }
+    }
+
+    fn not_found(&self, hash: BlobHash, look: &Look, peers_asked: u64) -> Failure {
+        let waited = self.timeout().as_secs();
+        let advice = if look.connected == 0 {
+            "not one peer is connected: give --bootstrap or --peer with the address of a node"
+        } else {
+            "check the hash, give a provider with --peer, or wait longer with --timeout"
+        };
+        let message = format!(
+            "no provider found for {hash} in {waited} s ({peers_asked} DHT requests, {} peers connected and asked); {advice}",
+            look.connected
+        );
+        Failure::new(FailureKind::NotFound, message)
+    }
+
+    async fn peers_asked(&self) -> u64 {
+        self.core.net.status().await.map_or(0, |status| status.peers_asked)
+    }
+
+    /// Fetches one small blob whole and waits until it can be read.
+    async fn bring_whole(&self, blob: BlobHash, size: u64, watched: &Watched<'_>) -> Result<(), Failure> {
+        let files = vec![File { path: blob.to_string(), blob, bytes: size }];
+        let quiet = Plan { hash: blob, name: None, manifest: None, files };
+        let mut pull = Pull::new(self, &quiet, watched).await?;
+        let mut changes = self.core.driver.changes();
+        loop {
+            let look = pull.look().await?;
+            if pull.is_stored(&look, 0) {
+                return Ok(());
+            }
+            pull.check(&look)?;
+            wait(&mut changes, TICK).await;
+        }
+    }
+
+    // Where does it go, and is there room?
+
+    fn output(&self, plan: &Plan) -> Option<PathBuf> {
+        let output = self.request.output.clone()?;
+        if !self.request.own_folder || plan.manifest.is_none() {
+            return Some(output);
+        }
+        // A name comes from a stranger: only its last part, and only if it is one plain component.
+        let last = plan.name.as_deref().and_then(|name| name.rsplit('/').next());
+        let folder = last.and_then(|last| ShardPath::parse(last).ok()).map(|path| path.as_str().to_owned());
+        Some(output.join(folder.unwrap_or_else(|| plan.hash.short())))
+    }
+
+    async fn tell_plan(&self, plan: &Plan, output: Option<&Path>) -> Result<u64, Failure> {
+        let store = self.core.store.clone();
+        let files = plan.files.clone();
+        let files = blocking(move || {
+            let plan = |file: File| FilePlan {
+                held: store.blob(file.blob).map_or(0, |status| held_bytes(&status)),
+                path: file.path,
+                hash: file.blob.to_string(),
+                bytes: file.bytes,
+            };
+            Ok(files.into_iter().map(plan).collect::<Vec<_>>())
+        })
+        .await?;
+        let held = files.iter().map(|file| file.held).sum();
+        self.tell(FetchEvent::Plan {
+            hash: plan.hash.to_string(),
+            name: plan.name.clone(),
+            model: plan.manifest.is_some(),
+            bytes: plan.bytes(),
+            held,
+            output: output.map(Path::to_owned),
+            files,
+        })
+        .await?;
+        Ok(held)
+    }
+
+    /// Other content under a final name is refused before anything is fetched.
+    async fn check_destination(&self, plan: &Plan, output: &Path) -> Result<(), Failure> {
+        if self.request.force {
+            return Ok(());
+        }
+        let (files, output) = (plan.files.clone(), output.to_owned());
+        blocking(move || {
+            for file in files {
+                let path = output.join(&file.path);
+                let Ok(metadata) = std::fs::symlink_metadata(&path) else { continue };
+                let same = metadata.is_file() && metadata.len() == file.bytes && hash_of(&path) == Some(file.blob);
+                if !same {
+                    let message = format!(
+                        "{} exists with other content; move it away, choose another folder with -o, or replace it with --force",
+                        path.display()
+                    );
+                    return Err(Failure::new(FailureKind::Refused, message));
+                }
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    async fn check_room(&self, needed: u64) -> Result<(), Failure> {
+        let store = self.core.store.clone();
+        blocking(move || {
+            let room = store.room()?;
+            if needed <= room {
+                return Ok(());
+            }
+            let message = format!(
+                "{needed} bytes are still to be fetched, the disk of {} has room for {room}; \
+                 make room or choose another --data-dir, then run it again: what is held stays",
+                store.dir().display()
+            );
+            Err(Failure::new(FailureKind::Disk, message))
+        })
+        .await
+    }
+
+    // Get it.
+
+    /// Fetches all files of a plan and places each as soon as it is complete. Returns who delivered how much.
+    async fn bring(&self, plan: &Plan, output: Option<&Path>, watched: &Watched<'_>) -> Result<BTreeMap<PeerId, u64>, Failure> {
+        let mut pull = Pull::new(self, plan, watched).await?;
+        let mut changes = self.core.driver.changes();
+        let mut next_tick = Instant::now();
+        let mut told_warnings = pull.look().await?.warnings.last().map_or(0, |(number, _)| *number);
+        loop {
+            let look = pull.look().await?;
+            for (number, message) in &look.warnings {
+                if *number > told_warnings {
+                    told_warnings = *number;
+                    self.tell(FetchEvent::Warning { message: message.clone() }).await?;
+                }
+            }
+            for index in pull.take_complete(&look) {
+                self.place(&plan.files[index], output).await?;
+            }
+            if Instant::now() >= next_tick || pull.is_over() {
+                next_tick = Instant::now() + TICK;
+                let progress = pull.progress(&look);
+                self.tell(progress).await?;
+            }
+            if pull.is_over() {
+                return Ok(look.sources);
+            }
+            pull.check(&look)?;
+            wait(&mut changes, TICK).await;
+        }
+    }
+
+    /// Puts a complete file under its final name.
+    async fn place(&self, file: &File, output: Option<&Path>) -> Result<(), Failure> {
+        let how = match output {
+            None => "stored",
+            Some(output) => {
+                let (store, output, force) = (self.core.store.clone(), output.to_owned(), self.request.force);
+                let (blob, path) = (file.blob, file.path.clone());
+                match blocking(move || Ok(store.export(blob, &output, &path, force)?)).await? {
+                    Export::Linked => "linked",
+                    Export::Copied => "copied",
+                    Export::InPlace | Export::AlreadyThere => "already_there",
+                }
+            }
+        };
+        self.tell(FetchEvent::File {
+            path: file.path.clone(),
+            hash: file.blob.to_string(),
+            bytes: file.bytes,
+            placed: output.map(|output| output.join(&file.path)),
+            how: how.to_owned(),
+        })
+        .await
+    }
+
+    async fn join(&self, wants: Vec<Want>) -> Result<(), Failure> {
+        let command = Command::Join { swarm: self.swarm, wants, providers: self.providers.clone() };
+        self.core.driver.command(command).await.map_err(stopped)
+    }
+
+    async fn look(&self, blobs: Vec<BlobHash>) -> Result<Look, Failure> {
+        self.core.driver.look(self.swarm, blobs).await.map_err(stopped)
+    }
+
+    async fn tell(&self, event: FetchEvent) -> Result<(), Failure> {
+        let gone = |_| Failure::new(FailureKind::Interrupted, "nobody waits for the result any more");
+        self.events.send(event).await.map_err(gone)
+    }
+
+    async fn done(
+        &self,
+        plan: &Plan,
+        output: Option<PathBuf>,
+        fetched: u64,
+        sources: BTreeMap<PeerId, u64>,
+    ) -> Result<(), Failure> {
+        let mut sources: Vec<SourceReport> = sources
+            .into_iter()
+            .filter(|(_, bytes)| *bytes > 0)
+            .map(|(peer, bytes)| SourceReport { peer: peer_name(peer), bytes })
+            .collect();
+        sources.sort_by_key(|source| std::cmp::Reverse(source.bytes));
+        self.tell(FetchEvent::Done {
+            hash: plan.hash.to_string(),
+            bytes: plan.bytes(),
+            fetched,
+            seconds: self.began.elapsed().as_secs_f64(),
+            sources,
+            output,
+        })
+        .await
+    }
+
+    fn timeout(&self) -> Duration {
+        Duration::from_secs(self.request.timeout_s)
+    }
+}
+
+/// The files of a plan on their way.
+struct Pull<'a> {
+    fetching: &'a Fetching<'a>,
+    files: &'a [File],
+    /// The distinct blobs, in order.
+    blobs: Vec<BlobHash>,
+    /// Which of them each file needs.
+    blob_of: Vec<usize>,
+    sizes: Vec<u64>,
+    waiting: BTreeSet<usize>,
+    told: Vec<u64>,
+    speed: Speed,
+    last_bytes: u64,
+    last_news: Instant,
+}
+
+impl<'a> Pull<'a> {
+    /// Joins the swarm for all blobs that are not complete yet.
+    async fn new(fetching: &'a Fetching<'a>, plan: &'a Plan, watched: &Watched<'_>) -> Result<Pull<'a>, Failure> {
+        let mut index_of = BTreeMap::new();
+        let (mut blobs, mut sizes) = (Vec::new(), Vec::new());
+        let mut blob_of = Vec::new();
+        for file in &plan.files {
+            let index = *index_of.entry(file.blob).or_insert_with(|| {
+                blobs.push(file.blob);
+                sizes.push(file.bytes);
+                blobs.len() - 1
+            });
+            blob_of.push(index);
+        }
+        watched.add(&blobs).await?;
+        let (store, asked) = (fetching.core.store.clone(), blobs.clone());
+        let known = sizes.clone();
+        let wants = blocking(move || wants(&store, &asked, &known)).await?;
+        if !wants.is_empty() {
+            fetching.join(wants).await?;
+        }
+        let files = &plan.files;
+        Ok(Self {
+            fetching,
+            files,
+            waiting: (0..files.len()).collect(),
+            told: vec![0; files.len()],
+            blobs,
+            blob_of,
+            sizes,
+            speed: Speed::default(),
+            last_bytes: 0,
+            last_news: Instant::now(),
+        })
+    }
+
+    /// A look at every blob; one that is not fetched (any more) is looked up in the store.
+    async fn look(&mut self) -> Result<Look, Failure> {
+        let mut look = self.fetching.look(self.blobs.clone()).await?;
+        for ((blob, size), state) in self.blobs.iter().zip(&self.sizes).zip(&mut look.blobs) {
+            if !state.stored && self.fetching.core.store.blob(*blob).is_some_and(|status| status.complete) {
+                *state = BlobLook { stored: true, complete: true, verified: *size, ..*state };
+            }
+            if state.complete {
+                state.verified = *size;
+            }
+        }
+        let bytes = look.blobs.iter().map(|blob| blob.verified).sum();
+        if bytes != self.last_bytes {
+            (self.last_bytes, self.last_news) = (bytes, Instant::now());
+        }
+        self.speed.record(Instant::now().into_std(), bytes);
+        Ok(look)
+    }
+
+    fn is_stored(&self, look: &Look, file: usize) -> bool {
+        look.blobs[self.blob_of[file]].stored
+    }
+
+    /// Files that have become complete since the last time.
+    fn take_complete(&mut self, look: &Look) -> Vec<usize> {
+        let complete: Vec<usize> = self.waiting.iter().copied().filter(|file| look.blobs[self.blob_of[*file]].complete).collect();
+        self.waiting.retain(|file| !complete.contains(file));
+        complete
+    }
+
+    fn is_over(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    fn progress(&mut self, look: &Look) -> FetchEvent {
+        let mut files = Vec::new();
+        let (mut bytes, mut total) = (0, 0);
+        for (index, file) in self.files.iter().enumerate() {
+            let verified = look.blobs[self.blob_of[index]].verified;
+            (bytes, total) = (bytes + verified, total + file.bytes);
+            if std::mem::replace(&mut self.told[index], verified) != verified {
+                files.push(FileProgress { file: index, bytes: verified });
+            }
+        }
+        let rate = self.speed.bytes_per_s();
+        let eta_s = (total - bytes).checked_div(rate);
+        FetchEvent::Progress { bytes, total, rate, eta_s, sources: look.busy, files }
+    }
+
+    /// Says why it cannot go on, if it cannot.
+    fn check(&self, look: &Look) -> Result<(), Failure> {
+        if let Some(paused) = &look.paused {
+            let message = format!("{}; everything verified is kept, run it again to go on", paused.message);
+            return Err(Failure::new(FailureKind::Disk, message));
+        }
+        let waited = self.last_news.elapsed();
+        if waited < self.fetching.timeout() {
+            return Ok(());
+        }
+        let missing: u64 = self.sizes.iter().zip(&look.blobs).map(|(size, blob)| size - blob.verified.min(*size)).sum();
+        let providers = look.blobs.iter().map(|blob| blob.providers).max().unwrap_or(0);
+        let disputed = look.blobs.iter().filter_map(|blob| blob.disputed).next();
+        let reason = match (disputed, providers) {
+            (Some(claimed), _) => {
+                format!("a provider holds a file with {claimed} bytes, which is not what the manifest says")
+            }
+            (None, 0) => "no connected peer provides any of it".to_owned(),
+            (None, _) => {
+                let unavailable: u32 = look.blobs.iter().map(|blob| blob.unavailable).sum();
+                format!("{providers} providers are connected, {unavailable} pieces are held by none of them")
+            }
+        };
+        let message = format!(
+            "nothing arrived for {} s with {missing} bytes missing: {reason}; what is verified is kept, run it again to go on",
+            waited.as_secs()
+        );
+        let kind = if self.last_bytes == 0 && providers == 0 { FailureKind::NotFound } else { FailureKind::Incomplete };
+        Err(Failure::new(kind, message))
+    }
+}
+
+impl Plan {
+    fn bytes(&self) -> u64 {
+        self.files.iter().map(|file| file.bytes).sum()
+    }
+}
+
+/// What is to be asked of the swarm: blobs that are not complete. Empty ones are made here.
+fn wants(store: &Store, blobs: &[BlobHash], sizes: &[u64]) -> Result<Vec<Want>, Failure> {
+    let mut wants = Vec::new();
+    for (blob, size) in blobs.iter().zip(sizes) {
+        if *size == 0 {
+            store.put_bytes(b"")?;
+            continue;
+        }
+        match store.blob(*blob) {
+            Some(status) if status.complete => (),
+            status => {
+                // Another size than the manifest's: whatever is held belongs to the blob, so the manifest is wrong.
+                if let Some(status) = status.as_ref().filter(|status| status.size != *size && !status.held.is_empty()) {
+                    let message = format!("{blob} has {} bytes, the manifest says {size}", status.size);
+                    return Err(Failure::new(FailureKind::Refused, message));
+                }
+                let held = status.map_or_else(SpanSet::new, |status| status.held);
+                wants.push(Want { blob: *blob, size: Some(*size), held });
+            }
+        }
+    }
+    Ok(wants)
+}
+
+/// Tells the network where the peers are that the user named.
+fn introduce(core: &Core, request: &FetchRequest, link: &Link) -> Result<Vec<PeerId>, Failure> {
+    let parse = |text: &String| {
+        crate::config::parse_peer(text).map_err(|error| Failure::new(FailureKind::Usage, format!("{text:?}: {error}")))
+    };
+    for text in &request.bootstrap {
+        core.net.add_bootstrap(&parse(text)?)?;
+    }
+    let mut providers = Vec::new();
+    for text in request.peers.iter().chain(link.providers()) {
+        providers.push(core.net.add_peer_address(&parse(text)?)?);
+    }
+    Ok(providers)
+}
+
+/// Which files the user wants.
+struct Chosen {
+    include: Option<GlobSet>,
+    exclude: GlobSet,
+}
+
+impl Chosen {
+    fn wants(&self, path: &str) -> bool {
+        self.include.as_ref().is_none_or(|include| include.is_match(path)) && !self.exclude.is_match(path)
+    }
+}
+
+fn chosen(request: &FetchRequest) -> Result<Chosen, Failure> {
+    let set = |flag: &str, globs: &[String]| {
+        let mut set = GlobSetBuilder::new();
+        for glob in globs {
+            let usage = |error: globset::Error| Failure::new(FailureKind::Usage, format!("{flag} {glob:?}: {}", error.kind()));
+            set.add(GlobBuilder::new(glob).build().map_err(usage)?);
+        }
+        set.build().map_err(|error| Failure::new(FailureKind::Usage, format!("{flag}: {error}")))
+    };
+    let include = set("--include", &request.include)?;
+    let exclude = set("--exclude", &request.exclude)?;
+    Ok(Chosen { include: (!request.include.is_empty()).then_some(include), exclude })
+}
+
+fn hash_of(path: &Path) -> Option<BlobHash> {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update_reader(std::fs::File::open(path).ok()?).ok()?;
+    Some(BlobHash(*hasher.finalize().as_bytes()))
+}
+
+fn stopped(error: Stopped) -> Failure {
+    Failure::internal(&error)
+}
+
+async fn wait(changes: &mut tokio::sync::watch::Receiver<u64>, at_most: Duration) {
+    // Ends early when something changed; the driver's end shows at the next look.
+    let _ = tokio::time::timeout(at_most, changes.changed()).await;
+}
+
+/// Blobs watched for one fetch.
+struct Watched<'a> {
+    driver: &'a DriverHandle,
+    blobs: std::sync::Mutex<BTreeSet<BlobHash>>,
+}
+
+impl<'a> Watched<'a> {
+    fn start(driver: &'a DriverHandle) -> Self {
+        Self { driver, blobs: Default::default() }
+    }
+
+    async fn add(&self, blobs: &[BlobHash]) -> Result<(), Failure> {
+        let new: Vec<BlobHash> = {
+            let mut known = self.blobs.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            blobs.iter().filter(|blob| known.insert(**blob)).copied().collect()
+        };
+        self.driver.watch(new).await.map_err(stopped)
+    }
+
+    async fn end(self) {
+        let blobs: Vec<BlobHash> =
+            self.blobs.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner).into_iter().collect();
+        // Fails only when the driver has stopped, and then nothing is watched.
+        let _ = self.driver.unwatch(blobs.clone()).await;
+        let _ = self.driver.release(blobs).await;
+    }
+}

@@ -1,0 +1,218 @@
+//! What the store holds, as `list`, `show`, `verify`, `remove` and `store rebuild` tell it. Needs no network; for blocking threads.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use p2pweights_protocol::geometry::Geometry;
+use p2pweights_protocol::ids::BlobHash;
+use p2pweights_protocol::limits;
+use p2pweights_protocol::link::Link;
+use p2pweights_protocol::manifest::Manifest;
+
+use crate::failure::phrase;
+use crate::report::{
+    Failure, FailureKind, FilePlan, ListEntry, RebuildReport, RemoveReport, ShowReport, VerifyEntry, VerifyReport,
+};
+use crate::store::{BlobStatus, Location, PinRecord, Store, StoreError};
+
+/// Bytes held of a blob.
+pub fn held_bytes(status: &BlobStatus) -> u64 {
+    let geometry = Geometry::of(status.size);
+    status.held.runs().map(|run| geometry.bytes_in(run)).sum()
+}
+
+/// Every model, then every blob that belongs to none.
+pub fn list(store: &Store) -> Vec<ListEntry> {
+    let blobs: BTreeMap<BlobHash, BlobStatus> = store.blobs().into_iter().map(|status| (status.hash, status)).collect();
+    let pins = store.manifests();
+    let in_models: BTreeSet<BlobHash> = pins.iter().flat_map(|pin| pin.shards.iter().copied().chain([pin.manifest])).collect();
+    let models = pins.iter().map(|pin| {
+        let shards: BTreeSet<BlobHash> = pin.shards.iter().copied().collect();
+        ListEntry {
+            hash: pin.manifest.to_string(),
+            kind: "model".to_owned(),
+            name: Some(pin.name.clone()),
+            revision: pin.revision.clone(),
+            files: pin.shards.len(),
+            bytes: pin.bytes,
+            held: shards.iter().filter_map(|shard| blobs.get(shard)).map(held_bytes).sum(),
+            path: None,
+        }
+    });
+    let plain = blobs.values().filter(|status| !in_models.contains(&status.hash)).map(|status| ListEntry {
+        hash: status.hash.to_string(),
+        kind: "blob".to_owned(),
+        name: None,
+        revision: None,
+        files: 1,
+        bytes: status.size,
+        held: held_bytes(status),
+        path: match &status.location {
+            Location::Stored => None,
+            Location::Referenced(path) => Some(path.clone()),
+        },
+    });
+    models.chain(plain).collect()
+}
+
+/// The manifest behind a hash, if it is one; `None` for a plain blob.
+pub fn manifest(store: &Store, hash: BlobHash) -> Result<Option<(Manifest, Vec<u8>)>, Failure> {
+    match store.blob(hash) {
+        None => Err(Failure::new(FailureKind::NotFound, format!("{hash} is not in the store; `fetch` gets it"))),
+        Some(status) if !status.complete || status.size > limits::MANIFEST_BYTES => Ok(None),
+        Some(_) => {
+            let bytes = store.read_all(hash, limits::MANIFEST_BYTES)?;
+            if Manifest::looks_like(&bytes) { Ok(Some((Manifest::parse(&bytes)?, bytes))) } else { Ok(None) }
+        }
+    }
+}
+
+/// The files of a manifest, with what the store holds of each.
+pub fn plan(store: &Store, manifest: &Manifest) -> Vec<FilePlan> {
+    manifest
+        .shards()
+        .iter()
+        .map(|shard| FilePlan {
+            path: shard.path().as_str().to_owned(),
+            hash: shard.blake3().to_string(),
+            bytes: shard.size(),
+            held: store.blob(shard.blake3()).map_or(0, |status| held_bytes(&status)),
+        })
+        .collect()
+}
+
+/// A model or blob in full.
+pub fn show(store: &Store, target: &str) -> Result<ShowReport, Failure> {
+    let hash = Link::parse_target(target)?.hash();
+    let link = Link::new(hash);
+    let Some((manifest, bytes)) = manifest(store, hash)? else {
+        let status = store.blob(hash).ok_or(StoreError::Missing(hash))?;
+        let path = match &status.location {
+            Location::Stored => hash.to_string(),
+            Location::Referenced(path) => path.display().to_string(),
+        };
+        let files = vec![FilePlan { path, hash: hash.to_string(), bytes: status.size, held: held_bytes(&status) }];
+        let (hash, link) = (hash.to_string(), link.to_string());
+        return Ok(ShowReport { hash, kind: "blob".to_owned(), link, bytes: status.size, files, manifest: None });
+    };
+    let name = manifest.metadata().name.as_ref().map(|name| name.as_str().to_owned());
+    let name = name.or_else(|| store.manifests().into_iter().find(|pin| pin.manifest == hash).map(|pin| pin.name));
+    let link = name.and_then(|name| link.clone().with_name(&name).ok()).unwrap_or(link);
+    Ok(ShowReport {
+        hash: hash.to_string(),
+        kind: "model".to_owned(),
+        link: link.to_string(),
+        bytes: manifest.total_bytes(),
+        files: plan(store, &manifest),
+        manifest: serde_json::from_slice(&bytes).ok(),
+    })
+}
+
+/// Re-reads everything, or what belongs to one hash. `damaged` is called for each blob in which something is wrong.
+pub fn verify(store: &Store, target: Option<&str>, mut damaged: impl FnMut(BlobHash)) -> Result<VerifyReport, Failure> {
+    let names: BTreeMap<BlobHash, String> = store
+        .manifests()
+        .iter()
+        .filter_map(|pin| manifest(store, pin.manifest).ok().flatten())
+        .flat_map(|(manifest, _)| {
+            let named = |shard: &p2pweights_protocol::manifest::Shard| (shard.blake3(), shard.path().as_str().to_owned());
+            manifest.shards().iter().map(named).collect::<Vec<_>>()
+        })
+        .collect();
+    let blobs: Vec<BlobHash> = match target {
+        None => store.blobs().iter().map(|status| status.hash).collect(),
+        Some(target) => {
+            let hash = Link::parse_target(target)?.hash();
+            let shards = manifest(store, hash)?
+                .map_or_else(Vec::new, |(manifest, _)| manifest.shards().iter().map(|shard| shard.blake3()).collect());
+            shards.into_iter().chain([hash]).filter(|blob| store.blob(*blob).is_some()).collect()
+        }
+    };
+    let mut seen = BTreeSet::new();
+    let mut entries = Vec::new();
+    for hash in blobs.into_iter().filter(|hash| seen.insert(*hash)) {
+        let entry = verify_one(store, hash, names.get(&hash).cloned());
+        if entry.problem.is_some() {
+            damaged(hash);
+        }
+        entries.push(entry);
+    }
+    for withdrawn in store.withdrawn().into_iter().filter(|withdrawn| seen.insert(withdrawn.hash)) {
+        if target.is_some() {
+            continue;
+        }
+        entries.push(VerifyEntry {
+            hash: withdrawn.hash.to_string(),
+            path: Some(withdrawn.path.display().to_string()),
+            bytes: 0,
+            damaged: 0,
+            problem: Some(withdrawn.reason),
+        });
+    }
+    let ok = entries.iter().all(|entry| entry.problem.is_none());
+    Ok(VerifyReport { entries, ok })
+}
+
+fn verify_one(store: &Store, hash: BlobHash, name: Option<String>) -> VerifyEntry {
+    let status = store.blob(hash);
+    let geometry = Geometry::of(status.as_ref().map_or(0, |status| status.size));
+    let path = name.or_else(|| match status.as_ref().map(|status| &status.location) {
+        Some(Location::Referenced(path)) => Some(path.display().to_string()),
+        _ => None,
+    });
+    let bytes = status.as_ref().map_or(0, held_bytes);
+    let (damaged, problem) = match store.verify(hash) {
+        Ok(report) => {
+            let damaged: u64 = report.damaged.runs().map(|run| geometry.bytes_in(run)).sum();
+            (damaged, (damaged > 0).then(|| "damaged on the disk; fetch it again to mend it".to_owned()))
+        }
+        Err(error) => (0, Some(phrase(&error))),
+    };
+    VerifyEntry { hash: hash.to_string(), path, bytes, damaged, problem }
+}
+
+/// What a removal takes away: the blobs of the model that no other model needs, or the one blob.
+pub fn removal(store: &Store, target: &str) -> Result<(Vec<BlobHash>, Option<PinRecord>), Failure> {
+    let hash = Link::parse_target(target)?.hash();
+    let (ours, others): (Vec<_>, Vec<_>) = store.manifests().into_iter().partition(|pin| pin.manifest == hash);
+    let needed: BTreeSet<BlobHash> = others.iter().flat_map(|pin| pin.shards.iter().copied()).collect();
+    let pin = ours.into_iter().next();
+    let mut blobs: Vec<BlobHash> = pin.iter().flat_map(|pin| pin.shards.iter().copied()).collect();
+    if pin.is_none() && needed.contains(&hash) {
+        let owner = others.iter().find(|pin| pin.shards.contains(&hash)).map_or(hash, |pin| pin.manifest);
+        let message = format!("{hash} is part of the model {owner}; remove that instead");
+        return Err(Failure::new(FailureKind::Refused, message));
+    }
+    blobs.push(hash);
+    blobs.sort_unstable();
+    blobs.dedup();
+    blobs.retain(|blob| !needed.contains(blob) && store.blob(*blob).is_some());
+    if blobs.is_empty() && pin.is_none() {
+        return Err(StoreError::Missing(hash).into());
+    }
+    Ok((blobs, pin))
+}
+
+/// Removes what [`removal`] found.
+pub fn remove(store: &Store, blobs: &[BlobHash], pin: Option<PinRecord>) -> Result<RemoveReport, Failure> {
+    if let Some(pin) = pin {
+        store.remove_manifest(pin.manifest)?;
+    }
+    let before = store.disk_usage()?;
+    let mut report = RemoveReport { blobs: 0, freed: 0, kept: Vec::new() };
+    for blob in blobs {
+        if let Some(BlobStatus { location: Location::Referenced(path), .. }) = store.blob(*blob) {
+            report.kept.push(path);
+        }
+        report.blobs += usize::from(store.remove(*blob)?);
+    }
+    let after = store.disk_usage()?;
+    report.freed = (before.data_bytes + before.outboard_bytes).saturating_sub(after.data_bytes + after.outboard_bytes);
+    Ok(report)
+}
+
+/// Makes the index again from the files.
+pub fn rebuild(store: &Store) -> Result<RebuildReport, Failure> {
+    let report = store.rebuild()?;
+    let blobs = report.complete + report.partial;
+    Ok(RebuildReport { blobs, partial: report.partial, models: report.pins, referenced: report.referenced })
+}

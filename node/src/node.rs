@@ -1,0 +1,327 @@
+//! A node: store, network, driver and local API, started together and shut down in order.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use p2pweights_protocol::engine::Command;
+use p2pweights_protocol::ids::{BlobHash, PeerId};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+
+use crate::api::Server;
+use crate::clock::Clock;
+use crate::config::NodeConfig;
+use crate::driver::{Driver, DriverHandle};
+use crate::failure::phrase;
+use crate::fetch;
+use crate::identity;
+use crate::inventory;
+use crate::net::{Net, NetConfig, NetStatus};
+use crate::peer_name::peer_name;
+use crate::publish;
+use crate::report::{
+    Failure, FailureKind, FetchEvent, FetchRequest, ListEntry, PeerReport, PublishEvent, PublishRequest, RemoveReport,
+    ShowReport, StatusReport, SwarmReport, VerifyReport, WithdrawnReport,
+};
+use crate::store::{Store, StoreConfig};
+use crate::transfer::Transfers;
+
+/// Facts that may wait for the driver: a few for each of some hundred streams.
+const FACTS: usize = 4096;
+/// Events of one order that may wait for whoever asked.
+pub const EVENTS: usize = 256;
+
+/// What this program calls itself to peers.
+pub const AGENT: &str = concat!("p2pweights/", env!("CARGO_PKG_VERSION"));
+
+/// A running node.
+pub struct Node {
+    core: Arc<Core>,
+    api: Option<Server>,
+    driver: tokio::task::JoinHandle<()>,
+    config: NodeConfig,
+}
+
+/// What the node's parts share: handles, no state of its own.
+pub struct Core {
+    pub(crate) store: Store,
+    pub(crate) net: Net,
+    pub(crate) driver: DriverHandle,
+    pub(crate) tasks: TaskTracker,
+    pub(crate) stop: CancellationToken,
+    network: String,
+    clock: Clock,
+}
+
+/// Runs something that touches the disk on a blocking thread.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => Err(Failure::new(FailureKind::Internal, format!("a worker thread failed: {error}"))),
+    }
+}
+
+/// Opens the store of a data dir.
+pub(crate) async fn open_store(config: &NodeConfig) -> Result<Store, Failure> {
+    let (dir, reserve_bytes) = (config.data_dir.clone(), config.reserve_bytes);
+    blocking(move || {
+        let mut settings = StoreConfig::default();
+        settings.reserve_bytes = reserve_bytes;
+        Ok(Store::open_with(&dir, settings)?)
+    })
+    .await
+}
+
+impl Node {
+    /// Opens the store, joins the network and offers what is held.
+    pub async fn start(config: NodeConfig) -> Result<Self, Failure> {
+        let store = open_store(&config).await?;
+        let dir = config.data_dir.clone();
+        let keypair = blocking(move || Ok(identity::load_or_create(&dir)?)).await?;
+        let clock = Clock::start();
+        let (net, events) = Net::start(NetConfig {
+            keypair,
+            listen: config.listen.clone(),
+            bootstrap: config.bootstrap.clone(),
+            network: config.network.clone(),
+            mdns: config.mdns,
+            agent: AGENT.to_owned(),
+        })
+        .await?;
+        let (facts, fact_queue) = mpsc::channel(FACTS);
+        let transfers = Transfers::new(net.bulk_connector(), store.clone(), facts);
+        let seed = getrandom::u64().map_err(|error| Failure::internal(&error))?;
+        let (driver, handle) = Driver::new(clock, net.clone(), transfers, seed);
+        let stop = CancellationToken::new();
+        let driver = tokio::spawn(driver.run(fact_queue, events, stop.clone()));
+        let core = Arc::new(Core {
+            store,
+            net,
+            driver: handle,
+            tasks: TaskTracker::new(),
+            stop,
+            network: config.network.clone(),
+            clock,
+        });
+        let api = match config.api {
+            None => None,
+            Some(address) => Some(Server::start(Arc::clone(&core), address, &config.data_dir).await?),
+        };
+        core.offer_all().await?;
+        Ok(Self { core, api, driver, config })
+    }
+
+    /// What the node's parts share.
+    pub fn core(&self) -> &Arc<Core> {
+        &self.core
+    }
+
+    /// The state of the node.
+    pub async fn status(&self) -> StatusReport {
+        let api = self.api.as_ref().map(|api| api.address().to_string());
+        self.core.status(api).await
+    }
+
+    /// Stops serving and fetching, makes durable what has arrived, closes the store.
+    pub async fn shutdown(self) {
+        let Self { core, api, driver, config } = self;
+        core.stop.cancel();
+        if let Some(api) = api {
+            api.shutdown(config.shutdown_timeout).await;
+        }
+        core.tasks.close();
+        let orderly = async {
+            core.tasks.wait().await;
+            if let Err(error) = driver.await {
+                warn!(%error, "the driver failed");
+            }
+        };
+        if tokio::time::timeout(config.shutdown_timeout * 6, orderly).await.is_err() {
+            warn!("transfers did not end in time; what was not yet synced is checked at the next start");
+        }
+        if let Err(error) = core.net.shutdown(config.shutdown_timeout).await {
+            warn!(%error, "the network did not end in time");
+        }
+        let store = core.store.clone();
+        let closed = blocking(move || Ok(store.close()?)).await;
+        if let Err(failure) = closed {
+            warn!(error = failure.message, "the store was not closed cleanly");
+        }
+        info!("stopped");
+    }
+}
+
+impl Core {
+    /// Offers everything the store holds.
+    async fn offer_all(&self) -> Result<(), Failure> {
+        let store = self.store.clone();
+        let blobs = blocking(move || Ok(store.blobs())).await?;
+        let withdrawn: Vec<BlobHash> = self.store.withdrawn().into_iter().map(|gone| gone.hash).collect();
+        for status in blobs.into_iter().filter(|status| !withdrawn.contains(&status.hash)) {
+            let command = Command::Offer { blob: status.hash, size: status.size, held: status.held };
+            self.driver.command(command).await.map_err(|error| Failure::internal(&error))?;
+        }
+        Ok(())
+    }
+
+    /// Offers some blobs of the store.
+    pub(crate) async fn offer(&self, blobs: Vec<BlobHash>) -> Result<(), Failure> {
+        for status in blobs.into_iter().filter_map(|blob| self.store.blob(blob)) {
+            let command = Command::Offer { blob: status.hash, size: status.size, held: status.held };
+            self.driver.command(command).await.map_err(|error| Failure::internal(&error))?;
+        }
+        Ok(())
+    }
+
+    /// Fetches; the last event is `Done` or `Failed`. Dropping the receiver cancels it, and what is verified stays.
+    pub fn fetch(self: &Arc<Self>, request: FetchRequest) -> mpsc::Receiver<FetchEvent> {
+        let (events, receiver) = mpsc::channel(EVENTS);
+        let core = Arc::clone(self);
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            let gone = events.clone();
+            let outcome = tokio::select! {
+                outcome = fetch::fetch(&core, &request, &events) => outcome,
+                () = stop.cancelled() => Err(Failure::new(FailureKind::Interrupted, "the node is shutting down")),
+                () = gone.closed() => return,
+            };
+            if let Err(failure) = outcome {
+                // Fails only when nobody listens any more.
+                let _ = events.send(FetchEvent::Failed(failure)).await;
+            }
+        });
+        receiver
+    }
+
+    /// Publishes and serves; the last event is `Done` or `Failed`. Dropping the receiver cancels it.
+    pub fn publish(self: &Arc<Self>, request: PublishRequest) -> mpsc::Receiver<PublishEvent> {
+        let (events, receiver) = mpsc::channel(EVENTS);
+        let core = Arc::clone(self);
+        self.tasks.spawn(async move {
+            let (store, progress) = (core.store.clone(), events.clone());
+            let outcome = blocking(move || publish::publish(&store, &request, &progress)).await;
+            let event = match outcome {
+                Ok(outcome) => match core.offer(outcome.blobs).await {
+                    Ok(()) => PublishEvent::Done(outcome.published),
+                    Err(failure) => PublishEvent::Failed(failure),
+                },
+                Err(failure) => PublishEvent::Failed(failure),
+            };
+            let _ = events.send(event).await;
+        });
+        receiver
+    }
+
+    /// A model or blob in full.
+    pub async fn show(&self, target: String) -> Result<ShowReport, Failure> {
+        let store = self.store.clone();
+        blocking(move || inventory::show(&store, &target)).await
+    }
+
+    /// What the store holds.
+    pub async fn list(&self) -> Result<Vec<ListEntry>, Failure> {
+        let store = self.store.clone();
+        blocking(move || Ok(inventory::list(&store))).await
+    }
+
+    /// Re-reads what is held; damage is no longer served.
+    pub async fn verify(&self, hash: Option<String>) -> Result<VerifyReport, Failure> {
+        let store = self.store.clone();
+        let (report, damaged) = blocking(move || {
+            let mut damaged = Vec::new();
+            let report = inventory::verify(&store, hash.as_deref(), |blob| damaged.push(blob))?;
+            Ok((report, damaged))
+        })
+        .await?;
+        for blob in damaged {
+            self.withdraw(blob).await?;
+            self.offer(vec![blob]).await?;
+        }
+        Ok(report)
+    }
+
+    /// Removes a model or blob from the store; the user's own files stay.
+    pub async fn remove(&self, target: String) -> Result<RemoveReport, Failure> {
+        let store = self.store.clone();
+        let (blobs, pin) = blocking(move || inventory::removal(&store, &target)).await?;
+        for blob in &blobs {
+            self.withdraw(*blob).await?;
+        }
+        let store = self.store.clone();
+        blocking(move || inventory::remove(&store, &blobs, pin)).await
+    }
+
+    async fn withdraw(&self, blob: BlobHash) -> Result<(), Failure> {
+        self.driver.command(Command::Withdraw { blob }).await.map_err(|error| Failure::internal(&error))
+    }
+
+    /// The network joined.
+    pub(crate) fn network(&self) -> &str {
+        &self.network
+    }
+
+    /// The peers connected.
+    pub async fn peers(&self) -> Result<Vec<PeerReport>, Failure> {
+        let status = self.net.status().await?;
+        let overview = self.driver.overview().await.map_err(|error| Failure::internal(&error))?;
+        let count = |counts: &BTreeMap<PeerId, u64>, peer| counts.get(&peer).copied().unwrap_or(0);
+        let report = status.peers.iter().map(|peer| PeerReport {
+            peer: peer_name(peer.peer),
+            agent: peer.agent.clone(),
+            address: peer.address.to_string(),
+            rtt_ms: peer.rtt.and_then(|rtt| u64::try_from(rtt.as_millis()).ok()),
+            received_bytes: count(&overview.received, peer.peer),
+            sent_bytes: count(&overview.sent, peer.peer),
+            strikes: overview.strikes.get(&peer.peer).copied().unwrap_or(0),
+        });
+        Ok(report.collect())
+    }
+
+    /// The state of the node. What cannot be learned in time is left empty.
+    pub async fn status(&self, api: Option<String>) -> StatusReport {
+        let net = self.net.status().await.map_err(|error| warn!(error = phrase(&error), "no network status")).ok();
+        let overview = self.driver.overview().await.unwrap_or_default();
+        let store = self.store.clone();
+        let blobs = blocking(move || Ok(store.blobs())).await.unwrap_or_default();
+        let listen = |net: &NetStatus| net.listen.iter().map(ToString::to_string).collect();
+        StatusReport {
+            peer_id: net.as_ref().map_or_else(String::new, |net| net.peer.to_string()),
+            agent: AGENT.to_owned(),
+            network: self.network.clone(),
+            listen: net.as_ref().map_or_else(Vec::new, listen),
+            api,
+            uptime_s: self.clock.uptime().as_secs(),
+            connected: net.as_ref().map_or(0, |net| net.peers.len()),
+            dht_peers: net.as_ref().map_or(0, |net| net.dht_peers),
+            announced: net.as_ref().map_or(0, |net| net.announced),
+            blobs: blobs.iter().filter(|status| status.complete).count(),
+            bytes: blobs.iter().map(inventory::held_bytes).sum(),
+            sent_bytes: overview.sent.values().sum(),
+            received_bytes: overview.received.values().sum(),
+            swarms: overview
+                .swarms
+                .iter()
+                .map(|swarm| SwarmReport {
+                    hash: swarm.swarm.to_string(),
+                    total: swarm.progress.size.unwrap_or(0),
+                    verified: swarm.progress.verified,
+                    providers: swarm.progress.providers,
+                    in_flight: swarm.progress.in_flight,
+                })
+                .collect(),
+            withdrawn: withdrawn(&self.store),
+            paused: overview.paused.map(|paused| paused.message),
+        }
+    }
+}
+
+/// Published files that changed.
+pub(crate) fn withdrawn(store: &Store) -> Vec<WithdrawnReport> {
+    let report =
+        |gone: crate::store::Withdrawn| WithdrawnReport { hash: gone.hash.to_string(), path: gone.path, reason: gone.reason };
+    store.withdrawn().into_iter().map(report).collect()
+}

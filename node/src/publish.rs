@@ -1,0 +1,202 @@
+//! Publishing a file or a folder: each file hashed once where it lies, then a manifest that names them all.
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use p2pweights_protocol::ids::BlobHash;
+use p2pweights_protocol::link::Link;
+use p2pweights_protocol::manifest::{License, Manifest, Metadata, ModelName, Shard, ShardPath, Term, Text};
+use tokio::sync::mpsc;
+use unicode_normalization::UnicodeNormalization;
+use walkdir::WalkDir;
+
+use crate::failure::phrase;
+use crate::report::{Failure, FailureKind, PublishEvent, PublishRequest, Published};
+use crate::store::{PinRecord, PublishMode, Store};
+
+/// Folders that hold a tool's own state, not the model: git's, and the download cache of Hugging Face's client.
+const SKIPPED_FOLDERS: [&str; 2] = [".git", ".cache"];
+/// Files that an operating system leaves behind.
+const SKIPPED_FILES: [&str; 2] = [".DS_Store", "Thumbs.db"];
+/// Progress is told at most once in so many bytes.
+const PROGRESS_BYTES: u64 = 32 * 1024 * 1024;
+/// Endings of files that hold weights.
+const WEIGHTS: [&str; 7] = ["safetensors", "gguf", "bin", "pt", "pth", "onnx", "h5"];
+
+/// What a publish brought: its result, and the blobs that can be served now.
+#[derive(Debug)]
+pub struct Outcome {
+    /// For the asker.
+    pub published: Published,
+    /// Everything to offer, the manifest last.
+    pub blobs: Vec<BlobHash>,
+}
+
+/// Publishes; for a blocking thread. Progress goes to `events`; when nobody listens any more, it stops.
+pub fn publish(store: &Store, request: &PublishRequest, events: &mpsc::Sender<PublishEvent>) -> Result<Outcome, Failure> {
+    let usage = |message: String| Failure::new(FailureKind::Usage, message);
+    let name = request.name.as_deref().map(ModelName::parse).transpose();
+    let name = name.map_err(|error| usage(format!("--name: {}", phrase(&error))))?;
+    let revision = request.revision.as_deref().map(Text::parse).transpose();
+    let revision = revision.map_err(|error| usage(format!("--revision: {}", phrase(&error))))?;
+    let license = request.license.as_deref().map(License::parse).transpose();
+    let license = license.map_err(|error| usage(format!("--license: {}", phrase(&error))))?;
+    let metadata =
+        std::fs::metadata(&request.path).map_err(|error| usage(format!("{} cannot be read: {error}", request.path.display())))?;
+    let mode = if request.copy { PublishMode::Copy } else { PublishMode::Reference };
+
+    if metadata.is_file() {
+        let mut meter = Meter::new(events, metadata.len());
+        let published = publish_one(store, &request.path, "", mode, &mut meter)?;
+        let file_name = request.path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let link = Link::new(published.hash);
+        let link = link.clone().with_name(file_name).unwrap_or(link);
+        let (hash, bytes) = (published.hash, published.size);
+        let published = Published { hash: hash.to_string(), link: link.to_string(), files: 1, bytes };
+        return Ok(Outcome { published, blobs: vec![hash] });
+    }
+
+    let files = files_in(&request.path)?;
+    if files.is_empty() {
+        return Err(usage(format!("{} holds no file to publish", request.path.display())));
+    }
+    let mut meter = Meter::new(events, files.iter().map(|(_, _, bytes)| bytes).sum());
+    let mut shards = Vec::new();
+    for (path, relative, _) in &files {
+        let published = publish_one(store, path, relative.as_str(), mode, &mut meter)?;
+        shards.push(Shard::new(relative.clone(), published.size, published.hash, Some(published.sha256))?);
+    }
+    let blobs: Vec<BlobHash> = shards.iter().map(Shard::blake3).collect();
+    let metadata = Metadata {
+        name,
+        revision,
+        license,
+        license_file: license_file(&files),
+        openness: openness(&files),
+        ..Metadata::default()
+    };
+    let manifest = Manifest::new(metadata, shards)?;
+    let hash = store.put_bytes(&manifest.encode())?;
+    let folder = request.path.canonicalize().ok().and_then(|path| Some(path.file_name()?.to_str()?.to_owned()));
+    let pinned = pin(hash, &manifest, folder.as_deref());
+    let link = Link::new(hash);
+    let link = link.clone().with_name(&pinned.name).unwrap_or(link);
+    let published =
+        Published { hash: hash.to_string(), link: link.to_string(), files: files.len(), bytes: manifest.total_bytes() };
+    store.add_manifest(pinned)?;
+    Ok(Outcome { published, blobs: blobs.into_iter().chain([hash]).collect() })
+}
+
+/// The record by which the store keeps a manifest. Without a name of its own it goes by `fallback`, or by its hash.
+pub fn pin(hash: BlobHash, manifest: &Manifest, fallback: Option<&str>) -> PinRecord {
+    let metadata = manifest.metadata();
+    let name = metadata.name.as_ref().map(|name| name.as_str().to_owned());
+    PinRecord {
+        manifest: hash,
+        name: name.or_else(|| fallback.map(str::to_owned)).unwrap_or_else(|| hash.short()),
+        revision: metadata.revision.as_ref().map(|revision| revision.as_str().to_owned()),
+        shards: manifest.shards().iter().map(Shard::blake3).collect(),
+        bytes: manifest.total_bytes(),
+        other: serde_json::Map::new(),
+    }
+}
+
+fn publish_one(
+    store: &Store,
+    path: &Path,
+    shown: &str,
+    mode: PublishMode,
+    meter: &mut Meter,
+) -> Result<crate::store::Published, Failure> {
+    meter.begin(shown);
+    let published = store.publish_file(path, mode, &mut |bytes| meter.read(bytes))?;
+    meter.end(published.size);
+    Ok(published)
+}
+
+/// The regular files of a folder, by the path each has in the manifest. Links to files are followed, links to folders refused.
+fn files_in(root: &Path) -> Result<Vec<(PathBuf, ShardPath, u64)>, Failure> {
+    let refused = |message: String| Failure::new(FailureKind::Refused, message);
+    let mut files = Vec::new();
+    let walk = WalkDir::new(root).sort_by_file_name().into_iter().filter_entry(|entry| {
+        let name = entry.file_name().to_string_lossy();
+        let skipped = if entry.file_type().is_dir() {
+            SKIPPED_FOLDERS.contains(&&*name)
+        } else {
+            SKIPPED_FILES.contains(&&*name) || (name.starts_with(".p2pweights-") && name.ends_with(".part"))
+        };
+        entry.depth() == 0 || !skipped
+    });
+    for entry in walk {
+        let entry = entry.map_err(|error| Failure::new(FailureKind::Disk, error.to_string()))?;
+        let metadata = std::fs::metadata(entry.path())
+            .map_err(|error| Failure::new(FailureKind::Disk, format!("{} cannot be read: {error}", entry.path().display())))?;
+        if metadata.is_dir() && entry.path_is_symlink() && entry.depth() > 0 {
+            return Err(refused(format!(
+                "{} is a link to a folder; publish a folder without such links",
+                entry.path().display()
+            )));
+        }
+        if metadata.is_dir() {
+            continue;
+        }
+        let relative = entry.path().strip_prefix(root).unwrap_or(entry.path());
+        let text = relative.to_str().ok_or_else(|| refused(format!("{} is not valid UTF-8; rename it", relative.display())))?;
+        // Old file systems keep names decomposed; the manifest has one spelling for all.
+        let path = ShardPath::parse(&text.nfc().collect::<String>())
+            .map_err(|error| refused(format!("{}; rename it before publishing", phrase(&error))))?;
+        files.push((entry.into_path(), path, metadata.len()));
+    }
+    Ok(files)
+}
+
+fn license_file(files: &[(PathBuf, ShardPath, u64)]) -> Option<ShardPath> {
+    let names = ["LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE", "COPYING"];
+    names.iter().find_map(|name| files.iter().map(|(_, path, _)| path).find(|path| path.as_str() == *name).cloned())
+}
+
+/// The components (Model Openness Framework) which file names show beyond doubt.
+fn openness(files: &[(PathBuf, ShardPath, u64)]) -> std::collections::BTreeSet<Term> {
+    let ending = |path: &ShardPath| path.as_str().rsplit_once('.').map_or("", |(_, ending)| ending).to_owned();
+    let weights = files.iter().any(|(_, path, _)| WEIGHTS.contains(&ending(path).as_str()));
+    let card = files.iter().any(|(_, path, _)| path.as_str() == "README.md");
+    let found = [(weights, "weights"), (card, "model_card")];
+    found.into_iter().filter(|(present, _)| *present).filter_map(|(_, term)| Term::parse(term).ok()).collect()
+}
+
+/// Counts bytes read over all files, and tells.
+struct Meter<'a> {
+    events: &'a mpsc::Sender<PublishEvent>,
+    path: String,
+    done: u64,
+    total: u64,
+    told: u64,
+}
+
+impl<'a> Meter<'a> {
+    fn new(events: &'a mpsc::Sender<PublishEvent>, total: u64) -> Self {
+        Self { events, path: String::new(), done: 0, total, told: 0 }
+    }
+
+    fn begin(&mut self, path: &str) {
+        path.clone_into(&mut self.path);
+        // A queue that is full has news enough.
+        let _ = self.events.try_send(self.event(0));
+    }
+
+    fn read(&mut self, bytes: u64) -> ControlFlow<()> {
+        if self.done + bytes >= self.told + PROGRESS_BYTES {
+            self.told = self.done + bytes;
+            let _ = self.events.try_send(self.event(bytes));
+        }
+        if self.events.is_closed() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
+    fn end(&mut self, bytes: u64) {
+        self.done += bytes;
+    }
+
+    fn event(&self, bytes: u64) -> PublishEvent {
+        PublishEvent::Progress { path: self.path.clone(), bytes: self.done + bytes, total: self.total }
+    }
+}

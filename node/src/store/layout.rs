@@ -1,0 +1,180 @@
+//! Where things lie in the store's directory, and the two ways of changing it safely: whole files by rename, names by syncing folders.
+//! Knows names, not contents. The layout is drawn in `docs/store.md`.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use p2pweights_protocol::ids::BlobHash;
+
+use super::error::{AtPath, StoreError};
+
+/// The format written here. Raise it when an older program would misread the directory.
+const FORMAT: u32 = 1;
+
+/// Paths of one store.
+#[derive(Debug)]
+pub(super) struct Layout {
+    root: PathBuf,
+    temps: AtomicU64,
+}
+
+impl Layout {
+    pub(super) fn new(root: &Path) -> Self {
+        Self { root: root.to_owned(), temps: AtomicU64::new(0) }
+    }
+
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub(super) fn lock(&self) -> PathBuf {
+        self.root.join("lock")
+    }
+
+    pub(super) fn index(&self) -> PathBuf {
+        self.root.join("index")
+    }
+
+    /// There while the index is complete and nobody changes it.
+    pub(super) fn index_clean(&self) -> PathBuf {
+        self.root.join("index.clean")
+    }
+
+    pub(super) fn blobs(&self) -> PathBuf {
+        self.root.join("blobs")
+    }
+
+    pub(super) fn published_folder(&self) -> PathBuf {
+        self.root.join("published")
+    }
+
+    pub(super) fn pins(&self) -> PathBuf {
+        self.root.join("pins")
+    }
+
+    fn blob(&self, hash: BlobHash, part: &str) -> PathBuf {
+        let name = hash.to_string();
+        self.blobs().join(&name[..2]).join(format!("{name}.{part}"))
+    }
+
+    pub(super) fn data(&self, hash: BlobHash) -> PathBuf {
+        self.blob(hash, "data")
+    }
+
+    pub(super) fn outboard(&self, hash: BlobHash) -> PathBuf {
+        self.blob(hash, "outboard")
+    }
+
+    pub(super) fn progress(&self, hash: BlobHash) -> PathBuf {
+        self.blob(hash, "progress")
+    }
+
+    pub(super) fn published(&self, hash: BlobHash) -> PathBuf {
+        self.published_folder().join(format!("{hash}.json"))
+    }
+
+    pub(super) fn pin(&self, hash: BlobHash) -> PathBuf {
+        self.pins().join(format!("{hash}.json"))
+    }
+
+    /// A name nobody uses, on the same file system as everything else.
+    pub(super) fn temp(&self) -> PathBuf {
+        self.root.join("tmp").join(self.temps.fetch_add(1, Ordering::Relaxed).to_string())
+    }
+
+    /// Makes the folders, refuses a directory that a newer program wrote, and clears what a crash left half-made.
+    pub(super) fn prepare(&self) -> Result<(), StoreError> {
+        self.check_version()?;
+        let temps = self.root.join("tmp");
+        if temps.exists() {
+            fs::remove_dir_all(&temps).at(&temps)?;
+        }
+        for folder in [self.blobs(), self.published_folder(), self.pins(), temps] {
+            fs::create_dir_all(&folder).at(&folder)?;
+        }
+        let version = self.root.join("version");
+        if !version.exists() {
+            self.write_whole(&version, format!("{FORMAT}\n").as_bytes())?;
+        }
+        Ok(())
+    }
+
+    fn check_version(&self) -> Result<(), StoreError> {
+        let path = self.root.join("version");
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(StoreError::io(&path, error)),
+        };
+        match text.trim().parse::<u32>() {
+            Ok(found) if found <= FORMAT => Ok(()),
+            Ok(found) => Err(StoreError::Newer { dir: self.root.clone(), found, known: FORMAT }),
+            Err(_) => Err(StoreError::NotAStore { path }),
+        }
+    }
+
+    /// Makes the folder a blob's files lie in.
+    pub(super) fn make_blob_folder(&self, hash: BlobHash) -> Result<(), StoreError> {
+        let path = self.data(hash);
+        let folder = path.parent().expect("a blob's file lies in a folder");
+        match fs::create_dir(folder) {
+            Ok(()) => sync_folder(&self.blobs()),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            Err(error) => Err(StoreError::io(folder, error)),
+        }
+    }
+
+    /// Replaces a file by new contents: after a crash it holds the old ones or the new ones, whole.
+    pub(super) fn write_whole(&self, path: &Path, contents: &[u8]) -> Result<(), StoreError> {
+        let temp = self.temp();
+        let written = File::create_new(&temp).and_then(|mut file| {
+            file.write_all(contents)?;
+            file.sync_all()
+        });
+        if let Err(error) = written {
+            // What is left of it is cleared at the next start at the latest.
+            let _ = fs::remove_file(&temp);
+            return Err(StoreError::io(&temp, error));
+        }
+        self.move_into_place(&temp, path)
+    }
+
+    /// Gives a synced temporary file its name, and makes the name durable.
+    pub(super) fn move_into_place(&self, temp: &Path, path: &Path) -> Result<(), StoreError> {
+        fs::rename(temp, path).at(path)?;
+        sync_folder_of(path)
+    }
+}
+
+/// Makes the names in a folder durable.
+pub(super) fn sync_folder(folder: &Path) -> Result<(), StoreError> {
+    File::open(folder).and_then(|folder| folder.sync_all()).at(folder)
+}
+
+/// Makes the name of a file durable.
+pub(super) fn sync_folder_of(path: &Path) -> Result<(), StoreError> {
+    sync_folder(path.parent().unwrap_or(Path::new("/")))
+}
+
+/// Removes a file; says whether there was one.
+pub(super) fn remove_if_there(path: &Path) -> Result<bool, StoreError> {
+    match fs::remove_file(path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(StoreError::io(path, error)),
+    }
+}
+
+/// The hash in a name like `<hash>.data`, and what follows the dot.
+pub(super) fn parse_name(path: &Path) -> Option<(BlobHash, &str)> {
+    let (hash, part) = path.file_name()?.to_str()?.split_once('.')?;
+    Some((hash.parse().ok()?, part))
+}
+
+/// The files of a folder; an unreadable name is an error of that folder.
+pub(super) fn list(folder: &Path) -> Result<Vec<PathBuf>, StoreError> {
+    let entries = fs::read_dir(folder).at(folder)?;
+    entries.map(|entry| entry.map(|entry| entry.path()).at(folder)).collect()
+}

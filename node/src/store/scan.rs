@@ -1,0 +1,224 @@
+//! From files to what is held: at the first start after a crash for every blob, at others for the partial ones only.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+
+use p2pweights_protocol::geometry::{Geometry, Span};
+use p2pweights_protocol::ids::BlobHash;
+use p2pweights_protocol::span_set::SpanSet;
+use p2pweights_protocol::verify::{outboard_bytes, write_outboard};
+use tracing::{info, warn};
+
+use super::error::{AtPath, StoreError};
+use super::files::BlobFiles;
+use super::index::CatalogEntry;
+use super::layout::{Layout, list, parse_name, remove_if_there, sync_folder_of};
+use super::progress::{Progress, write_progress};
+use super::published::{FileStamp, PublishMode, PublishedRecord};
+use super::slot::Slot;
+
+/// Looks at every file of the store.
+pub(super) fn scan(layout: &Layout) -> Result<Vec<Slot>, StoreError> {
+    scan_unless(layout, |_| false)
+}
+
+/// Takes the index's word for what is complete, and looks at the rest.
+pub(super) fn load_all(layout: &Layout, entries: Vec<CatalogEntry>) -> Result<Vec<Slot>, StoreError> {
+    let mut slots = Vec::with_capacity(entries.len());
+    for CatalogEntry { hash, size, complete, published } in entries {
+        match published {
+            Some(record) if record.mode == PublishMode::Reference => slots.extend(load_reference(layout, record)),
+            published if complete => slots.push(Slot::complete(hash, Geometry::of(size), published)),
+            published => slots.extend(load(layout, hash, published)?),
+        }
+    }
+    Ok(slots)
+}
+
+/// Looks at every file, save those of blobs which are being written to.
+pub(super) fn scan_unless(layout: &Layout, busy: impl Fn(BlobHash) -> bool) -> Result<Vec<Slot>, StoreError> {
+    let mut published = read_published(layout)?;
+    let mut hashes: BTreeSet<BlobHash> = published.keys().copied().collect();
+    for folder in list(&layout.blobs())? {
+        if folder.is_dir() {
+            let files = list(&folder)?;
+            hashes.extend(
+                files.iter().filter_map(|path| parse_name(path)).filter(|(_, part)| *part != "outboard").map(|(hash, _)| hash),
+            );
+        }
+    }
+    let mut slots = Vec::new();
+    for hash in hashes.into_iter().filter(|&hash| !busy(hash)) {
+        slots.extend(load(layout, hash, published.remove(&hash))?);
+    }
+    Ok(slots)
+}
+
+fn read_published(layout: &Layout) -> Result<BTreeMap<BlobHash, PublishedRecord>, StoreError> {
+    let mut records = BTreeMap::new();
+    for path in list(&layout.published_folder())? {
+        let text = fs::read(&path).at(&path)?;
+        match serde_json::from_slice::<PublishedRecord>(&text) {
+            Ok(record) if layout.published(record.hash) == path => {
+                records.insert(record.hash, record);
+            }
+            Ok(_) => warn!(path = %path.display(), "published record passed over: its name is not its hash"),
+            Err(error) => warn!(path = %path.display(), %error, "published record passed over: publish the file again"),
+        }
+    }
+    Ok(records)
+}
+
+/// Works out what there is of one blob; `None` if nothing.
+pub(super) fn load(layout: &Layout, hash: BlobHash, published: Option<PublishedRecord>) -> Result<Option<Slot>, StoreError> {
+    let progress = read_if_there(layout, hash)?;
+    let data_bytes = match fs::metadata(layout.data(hash)) {
+        Ok(metadata) => Some(metadata.len()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(StoreError::io(&layout.data(hash), error)),
+    };
+    match (published, progress, data_bytes) {
+        (Some(record), progress, data_bytes) if record.mode == PublishMode::Reference => {
+            if progress.is_some() || data_bytes.is_some() {
+                // Published while it was being fetched.
+                remove_if_there(&layout.progress(hash))?;
+                remove_if_there(&layout.data(hash))?;
+            }
+            Ok(load_reference(layout, record))
+        }
+        (published, Some(progress), data_bytes) => {
+            load_partial(layout, hash, published, &progress, data_bytes.unwrap_or(0)).map(Some)
+        }
+        (published, None, Some(size)) => load_complete(layout, hash, published, size).map(Some),
+        (_, None, None) => Ok(None),
+    }
+}
+
+/// A published file: whether it is what it was is seen by its stamp, and proved whenever it is read.
+pub(super) fn load_reference(layout: &Layout, record: PublishedRecord) -> Option<Slot> {
+    let (hash, geometry) = (record.hash, Geometry::of(record.stamp.size));
+    let outboard_found = fs::metadata(layout.outboard(hash)).map_or(0, |metadata| metadata.len());
+    if outboard_found != outboard_bytes(geometry) {
+        warn!(hash = %hash.short(), path = %record.path.display(), "outboard missing: publish the file again");
+        return None;
+    }
+    let changed = match FileStamp::of_path(&record.path) {
+        Ok(stamp) if stamp == record.stamp => None,
+        Ok(_) => Some("the file changed".to_owned()),
+        Err(error) => Some(format!("the file cannot be found: {error}")),
+    };
+    let slot = Slot::complete(hash, geometry, Some(record));
+    if let Some(reason) = changed {
+        slot.state().withdraw(hash, reason);
+    }
+    Some(slot)
+}
+
+fn load_complete(layout: &Layout, hash: BlobHash, published: Option<PublishedRecord>, size: u64) -> Result<Slot, StoreError> {
+    let geometry = Geometry::of(size);
+    let found = fs::metadata(layout.outboard(hash)).map_or(0, |metadata| metadata.len());
+    if found == outboard_bytes(geometry) || mend_outboard(layout, hash, geometry)? {
+        return Ok(Slot::complete(hash, geometry, published));
+    }
+    warn!(hash = %hash.short(), "the data is not that of the blob; nothing of it is held");
+    write_progress(layout, hash, size, &SpanSet::new())?;
+    Ok(Slot::new(hash, geometry, SpanSet::new(), None))
+}
+
+/// Makes the outboard of a stored blob again from its data; false if the data is not that of the blob.
+pub(super) fn mend_outboard(layout: &Layout, hash: BlobHash, geometry: Geometry) -> Result<bool, StoreError> {
+    let path = layout.data(hash);
+    let data = File::open(&path).at(&path)?;
+    let Some(temp) = make_outboard(layout, hash, geometry, &data)? else { return Ok(false) };
+    layout.move_into_place(&temp, &layout.outboard(hash))?;
+    info!(hash = %hash.short(), "outboard made again from the data");
+    Ok(true)
+}
+
+fn make_outboard(
+    layout: &Layout,
+    hash: BlobHash,
+    geometry: Geometry,
+    data: &File,
+) -> Result<Option<std::path::PathBuf>, StoreError> {
+    let temp = layout.temp();
+    let mut out = BufWriter::new(File::create_new(&temp).at(&temp)?);
+    match write_outboard(data, Some(geometry.size()), &mut out) {
+        Ok((found, _)) if found == hash => {
+            out.flush().and_then(|()| out.get_ref().sync_all()).at(&temp)?;
+            Ok(Some(temp))
+        }
+        _ => {
+            remove_if_there(&temp)?;
+            Ok(None)
+        }
+    }
+}
+
+/// Trusts what was durable, proves what was only written, and writes the result down. Complete blobs lose their progress file.
+fn load_partial(
+    layout: &Layout,
+    hash: BlobHash,
+    published: Option<PublishedRecord>,
+    progress: &[u8],
+    data_bytes: u64,
+) -> Result<Slot, StoreError> {
+    let everything = |size| Geometry::of(size).whole().map(SpanSet::from).unwrap_or_default();
+    let known = match Progress::parse(hash, progress) {
+        // Cut short by something else than us: believe nothing.
+        Some(known) if data_bytes != known.size => {
+            Progress { durable: SpanSet::new(), written: everything(known.size.min(data_bytes)), ..known }
+        }
+        Some(known) => known,
+        None => {
+            warn!(hash = %hash.short(), "progress file unreadable: proving the whole blob again");
+            Progress { size: data_bytes, durable: SpanSet::new(), written: everything(data_bytes) }
+        }
+    };
+    let geometry = Geometry::of(known.size);
+    let mut held = known.durable;
+    let within = geometry.whole();
+    let doubtful: Vec<Span> = known.written.runs().filter_map(|run| run.intersection(within?)).collect();
+    if !doubtful.is_empty() && layout.outboard(hash).exists() | (outboard_bytes(geometry) == 0) {
+        let files = BlobFiles::stored(layout, hash, geometry)?;
+        let mut proved = SpanSet::new();
+        for span in &doubtful {
+            files.prove(*span).at(&layout.data(hash))?.runs().for_each(|run| {
+                proved.insert(run);
+            });
+        }
+        if !proved.is_empty() {
+            sync_parts(layout, hash, geometry)?;
+            proved.runs().for_each(|run| {
+                held.insert(run);
+            });
+        }
+        info!(hash = %hash.short(), doubtful = known.written.groups(), proved = proved.groups(), "proved what was in flight");
+    }
+    if held.groups() == geometry.groups() && data_bytes == geometry.size() {
+        remove_if_there(&layout.progress(hash))?;
+        sync_folder_of(&layout.progress(hash))?;
+    } else {
+        write_progress(layout, hash, geometry.size(), &held)?;
+    }
+    Ok(Slot::new(hash, geometry, held, published))
+}
+
+/// Makes data and outboard durable.
+fn sync_parts(layout: &Layout, hash: BlobHash, geometry: Geometry) -> Result<(), StoreError> {
+    let mut paths = vec![layout.data(hash)];
+    if outboard_bytes(geometry) > 0 {
+        paths.push(layout.outboard(hash));
+    }
+    paths.iter().try_for_each(|path| File::open(path).and_then(|file| file.sync_all()).at(path))
+}
+
+fn read_if_there(layout: &Layout, hash: BlobHash) -> Result<Option<Vec<u8>>, StoreError> {
+    let path = layout.progress(hash);
+    match fs::read(&path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(StoreError::io(&path, error)),
+    }
+}

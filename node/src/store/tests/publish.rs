@@ -1,0 +1,209 @@
+//! Files published where they lie: read once, never served when they are not what they were, never touched.
+
+use std::io::Write;
+use std::time::{Duration, SystemTime};
+
+use sha2::Digest;
+
+use super::*;
+
+struct Outside {
+    dir: TempDir,
+    peer: Peer,
+}
+
+impl Outside {
+    fn new(groups: u64) -> Self {
+        let outside = Self { dir: TempDir::new().unwrap(), peer: Peer::with_groups(groups) };
+        fs::write(outside.file(), &outside.peer.bytes).unwrap();
+        outside
+    }
+
+    fn file(&self) -> PathBuf {
+        self.dir.path().join("weights.bin")
+    }
+
+    /// Writes to the file in place, as an editor or a training run would.
+    fn overwrite(&self, at: u64, bytes: &[u8], mtime: Option<SystemTime>) {
+        let file = fs::OpenOptions::new().write(true).open(self.file()).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&file, bytes, at).unwrap();
+        if let Some(mtime) = mtime {
+            file.set_modified(mtime).unwrap();
+        }
+    }
+}
+
+fn mtime(path: &Path) -> SystemTime {
+    fs::metadata(path).unwrap().modified().unwrap()
+}
+
+#[test]
+fn one_read_gives_both_hashes_and_the_outboard() {
+    let dir = TempDir::new().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    for (number, size) in [0, 1, GROUP_BYTES, 3 << 20, (5 << 20) + 77].into_iter().enumerate() {
+        let peer = Peer::with_bytes(size);
+        let file = dir.path().join(format!("file-{number}"));
+        fs::write(&file, &peer.bytes).unwrap();
+        let mode = if number % 2 == 0 { PublishMode::Reference } else { PublishMode::Copy };
+        let mut last = 0;
+        let published = store
+            .publish_file(&file, mode, &mut |bytes| {
+                assert!(bytes > last);
+                last = bytes;
+                ControlFlow::Continue(())
+            })
+            .unwrap();
+        assert_eq!((published.hash, published.size, published.read, last), (peer.hash, size, true, size));
+        assert_eq!(published.sha256.as_bytes()[..], sha2::Sha256::digest(&peer.bytes)[..]);
+        assert_eq!(store.sha256(peer.hash), Some(published.sha256));
+        assert_eq!(store.blob(peer.hash).unwrap().location == Location::Stored, mode == PublishMode::Copy);
+        peer.check_served(&store, &peer.geometry.whole().map(SpanSet::from).unwrap_or_default());
+        assert_eq!(store.read_all(peer.hash, size).unwrap(), peer.bytes);
+        // Known from before.
+        assert_eq!(publish(&store, &file, mode).unwrap(), Published { read: false, ..published });
+    }
+    let blobs = store.blobs();
+    let copy = crashed(&store);
+    assert_eq!(Store::open(copy.path()).unwrap().blobs(), blobs);
+    assert_eq!(fs::read_dir(dir.path().join("tmp")).unwrap().count(), 0);
+}
+
+#[test]
+fn a_copy_needs_the_file_no_more() {
+    let dir = TempDir::new().unwrap();
+    let outside = Outside::new(5);
+    let store = Store::open(dir.path()).unwrap();
+    publish(&store, &outside.file(), PublishMode::Reference).unwrap();
+    // Asking for a copy of what was only referenced does copy.
+    assert!(publish(&store, &outside.file(), PublishMode::Copy).unwrap().read);
+    fs::remove_file(outside.file()).unwrap();
+    outside.peer.check_served(&store, &spans(&[(0, 5)]));
+    let copy = crashed(&store);
+    outside.peer.check_served(&Store::open(copy.path()).unwrap(), &spans(&[(0, 5)]));
+}
+
+#[test]
+fn a_changed_file_is_never_served() {
+    type Change<'a> = (&'a str, &'a dyn Fn(&Outside));
+    let past = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+    let changes: [Change<'_>; 4] = [
+        ("rewritten", &|outside| outside.overwrite(0, b"new", Some(past))),
+        ("touched", &|outside| outside.overwrite(0, b"", Some(past))),
+        ("grown", &|outside| outside.overwrite(outside.peer.size(), b"more", Some(mtime(&outside.file())))),
+        ("cut", &|outside| {
+            let before = mtime(&outside.file());
+            let file = fs::OpenOptions::new().write(true).open(outside.file()).unwrap();
+            file.set_len(20_000).unwrap();
+            file.set_modified(before).unwrap();
+        }),
+    ];
+    for (what, change) in changes {
+        let dir = TempDir::new().unwrap();
+        let outside = Outside::new(5);
+        let store = Store::open(dir.path()).unwrap();
+        let hash = publish(&store, &outside.file(), PublishMode::Reference).unwrap().hash;
+        let reader = store.reader(hash).unwrap();
+        reader.encode_span(span(0, 5), &mut std::io::sink()).unwrap();
+        change(&outside);
+        let mut sent = Vec::new();
+        let result = reader.encode_span(span(0, 5), &mut sent);
+        assert!(matches!(result, Err(ReadError::Changed { .. })) && sent.is_empty(), "{what}: {result:?}");
+        assert!(matches!(store.reader(hash), Err(StoreError::Changed { .. })), "{what}");
+        let status = store.blob(hash).unwrap();
+        assert!(status.held.is_empty() && !status.complete, "{what}");
+        assert_eq!(store.withdrawn().len(), 1, "{what}");
+        assert!(matches!(store.read_all(hash, u64::MAX), Err(StoreError::Changed { .. })));
+        // The same after a start, from the index or from the files.
+        let copy = crashed(&store);
+        assert_eq!(Store::open(copy.path()).unwrap().withdrawn().len(), 1, "{what}");
+        drop((reader, store));
+        let store = Store::open(dir.path()).unwrap();
+        assert_eq!(store.withdrawn().len(), 1, "{what}");
+        // Mended by publishing the right file again.
+        fs::write(outside.file(), &outside.peer.bytes).unwrap();
+        assert_eq!(publish(&store, &outside.file(), PublishMode::Reference).unwrap().hash, hash);
+        assert_eq!(store.withdrawn(), []);
+        outside.peer.check_served(&store, &spans(&[(0, 5)]));
+    }
+}
+
+#[test]
+fn a_file_changed_with_its_stamp_forged_is_found_by_its_hashes_and_withdrawn() {
+    let dir = TempDir::new().unwrap();
+    let outside = Outside::new(5);
+    let store = Store::open(dir.path()).unwrap();
+    let hash = publish(&store, &outside.file(), PublishMode::Reference).unwrap().hash;
+    outside.overwrite(3 * GROUP_BYTES, b"x", Some(mtime(&outside.file())));
+    let reader = store.reader(hash).unwrap();
+    let mut sent = Vec::new();
+    assert!(matches!(reader.encode_span(span(0, 5), &mut sent), Err(ReadError::Damaged { span: bad }) if bad == span(3, 4)));
+    assert!(outside.peer.encoded(span(0, 5)).starts_with(&sent));
+    store.quarantine(hash, span(3, 4)).unwrap();
+    assert!(matches!(reader.encode_span(span(0, 1), &mut sent), Err(ReadError::Changed { .. })));
+    assert!(store.withdrawn()[0].reason.contains("3..4"));
+    // Fetching it from others is another way to mend it; the user's file is left alone.
+    outside.peer.send_all(&store);
+    assert_eq!(store.blob(hash).unwrap().location, Location::Stored);
+    assert_eq!(store.read_all(hash, u64::MAX).unwrap(), outside.peer.bytes);
+    assert!(outside.file().exists());
+}
+
+#[test]
+fn a_file_that_changes_while_it_is_read_is_not_published() {
+    let dir = TempDir::new().unwrap();
+    let outside = Outside::new(300);
+    let store = Store::open(dir.path()).unwrap();
+    let result = store.publish_file(&outside.file(), PublishMode::Copy, &mut |bytes| {
+        if bytes == 1 << 20 {
+            fs::OpenOptions::new().append(true).open(outside.file()).unwrap().write_all(b"more").unwrap();
+        }
+        ControlFlow::Continue(())
+    });
+    assert!(matches!(result, Err(PublishError::Changed(_))), "{result:?}");
+    let result = store.publish_file(&outside.file(), PublishMode::Copy, &mut |_| ControlFlow::Break(()));
+    assert!(matches!(result, Err(PublishError::Cancelled)));
+    assert!(matches!(publish(&store, outside.dir.path(), PublishMode::Copy), Err(PublishError::NotAFile(_))));
+    assert!(matches!(publish(&store, &outside.dir.path().join("?"), PublishMode::Copy), Err(PublishError::Read { .. })));
+    assert_eq!(store.blobs(), []);
+    assert_eq!(fs::read_dir(dir.path().join("tmp")).unwrap().count(), 0);
+}
+
+#[test]
+fn removing_a_reference_leaves_the_users_file() {
+    let dir = TempDir::new().unwrap();
+    let outside = Outside::new(5);
+    let store = Store::open(dir.path()).unwrap();
+    let hash = publish(&store, &outside.file(), PublishMode::Reference).unwrap().hash;
+    assert!(store.remove(hash).unwrap());
+    assert_eq!(fs::read(outside.file()).unwrap(), outside.peer.bytes);
+    assert!(!files_of(&store, hash).1.exists());
+    let copy = crashed(&store);
+    assert_eq!(Store::open(copy.path()).unwrap().blobs(), []);
+}
+
+#[test]
+fn publishing_what_is_being_fetched_or_stored_already() {
+    let dir = TempDir::new().unwrap();
+    let outside = Outside::new(5);
+    let peer = &outside.peer;
+    let store = Store::open(dir.path()).unwrap();
+    let writer = store.writer(peer.hash, peer.size()).unwrap();
+    peer.send(&writer, span(1, 2));
+    publish(&store, &outside.file(), PublishMode::Reference).unwrap();
+    peer.check_served(&store, &spans(&[(0, 5)]));
+    peer.send(&writer, span(0, 5));
+    writer.sync().unwrap();
+    drop(writer);
+    let copy = crashed(&store);
+    let copied = Store::open(copy.path()).unwrap();
+    assert_eq!(copied.blob(peer.hash).unwrap().location, Location::Referenced(outside.file().canonicalize().unwrap()));
+    peer.check_served(&copied, &spans(&[(0, 5)]));
+
+    let other = Peer::with_groups(3);
+    other.send_all(&store);
+    fs::write(outside.file(), &other.bytes).unwrap();
+    let published = publish(&store, &outside.file(), PublishMode::Reference).unwrap();
+    assert_eq!(store.sha256(other.hash), Some(published.sha256));
+    assert_eq!(store.blob(other.hash).unwrap().location, Location::Stored);
+}

@@ -1,0 +1,168 @@
+//! The data plane: payload between bulk streams and the store, checked on both sides. It decides nothing: the engine's wishes come in
+//! as orders, what became of them goes back as facts.
+//!
+//! Network tasks move buffers; hashing and disk are done on blocking threads, one a stream, with a few reused buffers between the two.
+
+mod buffers;
+mod receive;
+mod send;
+mod sync;
+mod writers;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use p2pweights_protocol::engine::{FetchOutcome, Input};
+use p2pweights_protocol::geometry::Span;
+use p2pweights_protocol::ids::{BlobHash, PeerId, RequestId};
+use p2pweights_protocol::wire::BulkRequest;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::net::{BulkConnector, BulkStream};
+use crate::store::Store;
+use receive::Receiver;
+use send::{Order, Waiting};
+use sync::Syncer;
+pub use writers::Writers;
+
+/// What the data plane reports.
+#[derive(Debug)]
+pub enum Fact {
+    /// A fact for the engine.
+    Engine(Input),
+    /// The store refused or failed: nothing more should be asked for until it recovers.
+    StoreFailed {
+        /// What it said.
+        message: String,
+        /// Whether there is no room.
+        full: bool,
+    },
+}
+
+/// The sender of facts. Bounded; the driver never waits for the data plane, so it always drains.
+pub type Facts = mpsc::Sender<Fact>;
+
+/// A lock taken even if another thread panicked with it: every change under these locks is complete.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// All transfers of a node.
+pub struct Transfers {
+    connector: BulkConnector,
+    store: Store,
+    facts: Facts,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    writers: Arc<Writers>,
+    syncer: Syncer,
+    receivers: BTreeMap<PeerId, Receiver>,
+    waiting: Arc<Waiting>,
+}
+
+impl Transfers {
+    /// No transfers yet.
+    pub fn new(connector: BulkConnector, store: Store, facts: Facts) -> Self {
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let writers = Arc::new(Writers::new(store.clone()));
+        let syncer = Syncer::start(Arc::clone(&writers), facts.clone(), &tasks);
+        Self {
+            connector,
+            store,
+            facts,
+            tasks,
+            stop,
+            writers,
+            syncer,
+            receivers: BTreeMap::new(),
+            waiting: Arc::new(Waiting::default()),
+        }
+    }
+
+    /// Asks a provider for a span. Ends with exactly one [`Input::FetchEnded`].
+    pub fn fetch(&mut self, provider: PeerId, request: BulkRequest, probe: bool) {
+        let alive = self.receivers.get(&provider).is_some_and(Receiver::is_open);
+        if !alive {
+            let receiver = Receiver::start(
+                provider,
+                self.connector.clone(),
+                Arc::clone(&self.writers),
+                self.syncer.handle(),
+                self.facts.clone(),
+                &self.tasks,
+                self.stop.child_token(),
+            );
+            self.receivers.insert(provider, receiver);
+        }
+        let asked = self.receivers.get(&provider).is_some_and(|receiver| receiver.ask(request, probe));
+        if !asked {
+            let input = Input::FetchEnded { request: request.request, outcome: FetchOutcome::Lost, verified_groups: 0 };
+            self.report(Fact::Engine(input));
+        }
+    }
+
+    /// A peer opened a bulk stream: serve it.
+    pub fn accept(&self, peer: PeerId, stream: BulkStream) {
+        send::start(
+            peer,
+            stream,
+            self.store.clone(),
+            Arc::clone(&self.waiting),
+            self.facts.clone(),
+            &self.tasks,
+            self.stop.child_token(),
+        );
+    }
+
+    /// Serves a request.
+    pub fn serve(&self, peer: PeerId, request: RequestId, blob: BlobHash, span: Span) {
+        self.waiting.order(peer, request, Order::Serve { request, blob, span });
+    }
+
+    /// Refuses a request.
+    pub fn refuse(&self, peer: PeerId, request: RequestId, no_credit: bool) {
+        self.waiting.order(peer, request, Order::Refuse { request, no_credit });
+    }
+
+    /// The peer no longer needs this.
+    pub fn stop_serving(&self, peer: PeerId, request: RequestId) {
+        self.waiting.cancel(peer, request);
+    }
+
+    /// The peer is gone: its streams are of no use any more.
+    pub fn forget(&mut self, peer: PeerId) {
+        self.receivers.remove(&peer);
+    }
+
+    /// Bytes sent to each peer since the start.
+    pub fn sent(&self) -> BTreeMap<PeerId, u64> {
+        self.waiting.sent()
+    }
+
+    /// Lets go of the writers of blobs that are not fetched any more; what they hold is synced first.
+    pub fn release(&self, blobs: Vec<BlobHash>) {
+        self.syncer.release(blobs);
+    }
+
+    /// Ends all transfers and makes durable what has arrived.
+    pub async fn shutdown(mut self) {
+        self.stop.cancel();
+        self.receivers.clear();
+        self.syncer.stop();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    fn report(&self, fact: Fact) {
+        // The driver is the only caller and the only reader: it must not wait for itself.
+        let facts = self.facts.clone();
+        if let Err(mpsc::error::TrySendError::Full(fact)) = self.facts.try_send(fact) {
+            self.tasks.spawn(async move {
+                // Fails only when the driver has gone, and then nobody cares.
+                let _ = facts.send(fact).await;
+            });
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! Fetching from one provider: requests go out over one long-lived bulk stream, answers come back in whatever order, each proved as it
+//! arrives and written where it belongs.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures::FutureExt;
+use p2pweights_protocol::engine::{FetchOutcome, Input};
+use p2pweights_protocol::geometry::Geometry;
+use p2pweights_protocol::ids::{PeerId, RequestId};
+use p2pweights_protocol::limits;
+use p2pweights_protocol::verify::{DecodeError, SpanSink, decode_span};
+use p2pweights_protocol::wire::{BULK_RESPONSE_BYTES, BulkRequest, BulkResponse, BulkStatus};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, warn};
+
+use super::buffers::{self, BUFFER_BYTES, BlockingReader, Pool};
+use super::sync::{SyncHandle, store_failed};
+use super::{Fact, Facts, Writers, locked};
+use crate::net::{BulkConnector, BulkStream};
+use crate::store::{Receipt, ReceiveError, StoreError};
+
+/// Time without a byte, while something is asked for, after which the stream is given up. The engine's deadlines are shorter; this one
+/// only guards against a stream that hangs for good.
+const SILENCE: Duration = Duration::from_secs(90);
+/// Requests handed over and not yet written. The engine has at most so many open per peer, abandoned ones aside.
+const QUEUE: usize = 4 * limits::REQUESTS_PER_PEER;
+
+type Open = Arc<Mutex<BTreeMap<RequestId, (BulkRequest, bool)>>>;
+
+/// One provider's stream.
+#[derive(Debug)]
+pub struct Receiver {
+    requests: mpsc::Sender<BulkRequest>,
+    open: Open,
+    stop: CancellationToken,
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl Receiver {
+    /// Opens the stream in the background.
+    pub fn start(
+        provider: PeerId,
+        connector: BulkConnector,
+        writers: Arc<Writers>,
+        syncer: SyncHandle,
+        facts: Facts,
+        tasks: &TaskTracker,
+        stop: CancellationToken,
+    ) -> Self {
+        let (requests, queue) = mpsc::channel(QUEUE);
+        let open = Open::default();
+        let receiver = Self { requests, open: Arc::clone(&open), stop: stop.clone() };
+        let task = Task { provider, open, writers, syncer, facts };
+        let tracker = tasks.clone();
+        tasks.spawn(async move { task.run(connector, queue, stop, tracker).await });
+        receiver
+    }
+
+    /// Whether requests can still be asked on it.
+    pub fn is_open(&self) -> bool {
+        !self.requests.is_closed()
+    }
+
+    /// Asks; `false` if the stream does not take it, and nothing will be reported.
+    pub fn ask(&self, request: BulkRequest, probe: bool) -> bool {
+        locked(&self.open).insert(request.request, (request, probe));
+        let sent = self.requests.try_send(request).is_ok();
+        // If the task ended in between, it may have reported the request already: then the entry is gone.
+        sent || locked(&self.open).remove(&request.request).is_none()
+    }
+}
+
+/// Keeps nothing: for proofs whose bytes are fetched again with the rest.
+struct Nowhere;
+
+impl SpanSink for Nowhere {
+    fn parent(&mut self, _outboard_offset: u64, _pair: &[u8; 64]) -> std::io::Result<()> {
+        Ok(())
+    }
+
+    fn leaf(&mut self, _offset: u64, _bytes: &[u8]) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+struct Task {
+    provider: PeerId,
+    open: Open,
+    writers: Arc<Writers>,
+    syncer: SyncHandle,
+    facts: Facts,
+}
+
+impl Task {
+    async fn run(
+        self,
+        connector: BulkConnector,
+        mut queue: mpsc::Receiver<BulkRequest>,
+        stop: CancellationToken,
+        tasks: TaskTracker,
+    ) {
+        let provider = self.provider;
+        let stream = tokio::select! {
+            stream = connector.open(provider) => stream,
+            () = stop.cancelled() => return self.end_all(&mut queue).await,
+        };
+        match stream {
+            Ok(stream) => self.exchange(stream, queue, stop, tasks).await,
+            Err(error) => {
+                debug!(peer = %provider, %error, "no bulk stream");
+                self.end_all(&mut queue).await;
+            }
+        }
+    }
+
+    async fn exchange(
+        self,
+        stream: BulkStream,
+        mut queue: mpsc::Receiver<BulkRequest>,
+        stop: CancellationToken,
+        tasks: TaskTracker,
+    ) {
+        let (reader, mut writer) = tokio::io::split(stream);
+        let pool = Pool::default();
+        let (filled, buffers) = buffers::channel();
+        let blocking = BlockingReader::new(buffers, pool.clone());
+        let task = Arc::new(self);
+        let decoder = Arc::clone(&task);
+        let mut decoding = tasks.spawn_blocking(move || decoder.decode(blocking));
+        tokio::select! {
+            () = write_requests(&mut writer, &mut queue) => (),
+            () = task.read_answers(reader, filled, pool) => (),
+            _ = &mut decoding => (),
+            () = stop.cancelled() => (),
+        }
+        // The reader is gone, so the decoder comes to its end; what it has begun it reports itself.
+        if !decoding.is_finished() {
+            let _ = decoding.await;
+        }
+        task.end_all(&mut queue).await;
+    }
+
+    /// Moves bytes from the stream to the decoder, as many at a time as are there.
+    async fn read_answers(&self, mut reader: ReadHalf<BulkStream>, filled: mpsc::Sender<Vec<u8>>, pool: Pool) {
+        loop {
+            let mut buffer = pool.take();
+            let first = loop {
+                match timeout(SILENCE, reader.read_buf(&mut buffer)).await {
+                    Ok(read) => break read,
+                    Err(_) if locked(&self.open).is_empty() => (),
+                    Err(_) => {
+                        warn!(peer = %self.provider, "bulk stream silent for too long");
+                        return;
+                    }
+                }
+            };
+            match first {
+                Ok(1..) => (),
+                Ok(0) => return,
+                Err(error) => {
+                    debug!(peer = %self.provider, %error, "bulk stream broke");
+                    return;
+                }
+            }
+            while buffer.len() < BUFFER_BYTES {
+                match reader.read_buf(&mut buffer).now_or_never() {
+                    Some(Ok(1..)) => (),
+                    // An end or error shows again at the next read.
+                    _ => break,
+                }
+            }
+            if filled.send(buffer).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Proves and writes the answers; ends with the stream, or with the first answer that is not what was asked for.
+    fn decode(&self, mut reader: BlockingReader) {
+        let mut header = [0; BULK_RESPONSE_BYTES];
+        while reader.read_exact(&mut header).is_ok() {
+            let Ok(response) = BulkResponse::decode(&header) else { return self.malformed() };
+            let known = locked(&self.open).get(&response.request).copied();
+            let Some((request, probe)) = known else { return self.malformed() };
+            let (outcome, verified_groups, go_on) = match response.status {
+                BulkStatus::NoCredit => (FetchOutcome::NoCredit, 0, true),
+                BulkStatus::NotHeld => (FetchOutcome::NotHeld, 0, true),
+                BulkStatus::Cancelled => (FetchOutcome::Cancelled, 0, true),
+                BulkStatus::Data if probe => self.prove(&request, &mut reader),
+                BulkStatus::Data => self.store(&request, &mut reader),
+            };
+            locked(&self.open).remove(&request.request);
+            self.report(Input::FetchEnded { request: request.request, outcome, verified_groups });
+            if !go_on {
+                return;
+            }
+        }
+    }
+
+    fn prove(&self, request: &BulkRequest, reader: &mut BlockingReader) -> (FetchOutcome, u64, bool) {
+        let geometry = Geometry::of(request.size);
+        let (verified, outcome) = decode_span(request.blob, geometry, request.span, reader, &mut Nowhere);
+        match outcome {
+            Ok(()) => (FetchOutcome::Delivered, verified, true),
+            Err(DecodeError::BadBytes { .. }) => (FetchOutcome::BadBytes, verified, false),
+            Err(_) => (FetchOutcome::Lost, verified, false),
+        }
+    }
+
+    fn store(&self, request: &BulkRequest, reader: &mut BlockingReader) -> (FetchOutcome, u64, bool) {
+        let writer = match self.writers.writer(request.blob, request.size) {
+            Ok(writer) => writer,
+            // A twin was faster: check what comes, so that the stream goes on, and keep nothing.
+            Err(StoreError::AlreadyComplete(_)) => return self.prove(request, reader),
+            Err(error) => {
+                self.tell(store_failed(&error));
+                return (FetchOutcome::StoreFailed, 0, false);
+            }
+        };
+        let Receipt { verified_groups, outcome } = writer.receive(request.span, reader);
+        if verified_groups > 0 {
+            self.syncer.written(&writer);
+        }
+        match outcome {
+            Ok(()) => (FetchOutcome::Delivered, verified_groups, true),
+            Err(ReceiveError::BadBytes { group }) => {
+                warn!(peer = %self.provider, blob = %request.blob, group, "bytes do not match the hash");
+                (FetchOutcome::BadBytes, verified_groups, false)
+            }
+            Err(ReceiveError::Store(error)) => {
+                self.tell(store_failed(&error));
+                (FetchOutcome::StoreFailed, verified_groups, false)
+            }
+            Err(ReceiveError::Ended | ReceiveError::Read(_)) => (FetchOutcome::Lost, verified_groups, false),
+        }
+    }
+
+    fn malformed(&self) {
+        warn!(peer = %self.provider, "answer to nothing we asked");
+        self.report(Input::Malformed { peer: self.provider });
+    }
+
+    fn report(&self, input: Input) {
+        self.tell(Fact::Engine(input));
+    }
+
+    fn tell(&self, fact: Fact) {
+        // Fails only when the driver has gone.
+        let _ = self.facts.blocking_send(fact);
+    }
+
+    /// The stream is over: so is all that was asked on it.
+    async fn end_all(&self, queue: &mut mpsc::Receiver<BulkRequest>) {
+        queue.close();
+        let lost = std::mem::take(&mut *locked(&self.open));
+        for request in lost.into_keys() {
+            let input = Input::FetchEnded { request, outcome: FetchOutcome::Lost, verified_groups: 0 };
+            if self.facts.send(Fact::Engine(input)).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+async fn write_requests(writer: &mut WriteHalf<BulkStream>, queue: &mut mpsc::Receiver<BulkRequest>) {
+    while let Some(request) = queue.recv().await {
+        let mut bytes = request.encode().to_vec();
+        while let Ok(more) = queue.try_recv() {
+            bytes.extend(more.encode());
+        }
+        let written = async {
+            writer.write_all(&bytes).await?;
+            writer.flush().await
+        };
+        if !matches!(timeout(SILENCE, written).await, Ok(Ok(()))) {
+            return;
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! Serving one bulk stream: requests come in, the engine answers each, what it grants is read, proved and sent in order.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use p2pweights_protocol::engine::{Command, Input, ServeOutcome};
+use p2pweights_protocol::geometry::{Geometry, Span};
+use p2pweights_protocol::ids::{BlobHash, PeerId, RequestId};
+use p2pweights_protocol::limits;
+use p2pweights_protocol::wire::{BULK_REQUEST_BYTES, BulkRequest, BulkResponse, BulkStatus};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, warn};
+
+use super::buffers::{self, BlockingWriter, Pool};
+use super::{Fact, Facts, locked};
+use crate::net::BulkStream;
+use crate::store::{BlobReader, ReadError, Store, StoreError};
+
+/// How long a peer may let a filled buffer lie before it counts as gone.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Answers that may wait for their turn on one stream: as many as there may be requests, refusals included.
+const ORDERS: usize = 2 * limits::REQUESTS_PER_PEER;
+
+/// The engine's answer to a request.
+#[derive(Debug, Clone, Copy)]
+pub enum Order {
+    /// Send the span.
+    Serve {
+        /// The peer's name for the request.
+        request: RequestId,
+        /// The blob.
+        blob: BlobHash,
+        /// The groups.
+        span: Span,
+    },
+    /// Say no.
+    Refuse {
+        /// The peer's name for the request.
+        request: RequestId,
+        /// For want of a credit, or because it is not held.
+        no_credit: bool,
+    },
+}
+
+/// Requests that wait for the engine's answer, and where it is to go; what has been cancelled; what has been sent.
+#[derive(Debug, Default)]
+pub struct Waiting {
+    /// Weak, so that a stream which ends does not wait for answers that never come.
+    streams: Mutex<BTreeMap<(PeerId, RequestId), mpsc::WeakSender<Order>>>,
+    cancelled: Mutex<BTreeSet<(PeerId, RequestId)>>,
+    serving: Mutex<BTreeSet<(PeerId, RequestId)>>,
+    sent: Mutex<BTreeMap<PeerId, u64>>,
+}
+
+impl Waiting {
+    /// Passes the engine's answer on to the stream on which the request came.
+    pub fn order(&self, peer: PeerId, request: RequestId, order: Order) {
+        let stream = locked(&self.streams).remove(&(peer, request));
+        if let Order::Serve { .. } = order {
+            locked(&self.serving).insert((peer, request));
+        }
+        // A stream that is gone reports what it leaves unserved; a full one has broken the limits and is closed by its task.
+        if let Some(stream) = stream.and_then(|stream| stream.upgrade())
+            && let Err(error) = stream.try_send(order)
+        {
+            debug!(peer = %peer, %error, "answer has nowhere to go");
+        }
+    }
+
+    /// The peer no longer needs an answer.
+    pub fn cancel(&self, peer: PeerId, request: RequestId) {
+        // Only what is being served can be cancelled, so this cannot grow.
+        if locked(&self.serving).contains(&(peer, request)) {
+            locked(&self.cancelled).insert((peer, request));
+        }
+    }
+
+    /// Bytes sent to each peer.
+    pub fn sent(&self) -> BTreeMap<PeerId, u64> {
+        locked(&self.sent).clone()
+    }
+
+    fn ended(&self, peer: PeerId, request: RequestId, bytes: u64) {
+        locked(&self.serving).remove(&(peer, request));
+        locked(&self.cancelled).remove(&(peer, request));
+        if bytes > 0 {
+            let mut sent = locked(&self.sent);
+            if sent.len() < limits::REMEMBERED_PEERS || sent.contains_key(&peer) {
+                *sent.entry(peer).or_default() += bytes;
+            }
+        }
+    }
+
+    fn unserved(&self, peer: PeerId) -> Vec<RequestId> {
+        let all = (peer, RequestId(0))..=(peer, RequestId(u64::MAX));
+        locked(&self.serving).range(all).map(|(_, request)| *request).collect()
+    }
+}
+
+/// Serves a stream until it ends.
+pub fn start(
+    peer: PeerId,
+    stream: BulkStream,
+    store: Store,
+    waiting: Arc<Waiting>,
+    facts: Facts,
+    tasks: &TaskTracker,
+    stop: CancellationToken,
+) {
+    let server = Arc::new(Server { peer, store, waiting, facts });
+    let tracker = tasks.clone();
+    tasks.spawn(async move {
+        let (reader, writer) = tokio::io::split(stream);
+        let pool = Pool::default();
+        let (filled, buffers) = buffers::channel();
+        let (orders, queue) = mpsc::channel(ORDERS);
+        let encoder = Arc::clone(&server);
+        let out = BlockingWriter::new(filled, pool.clone());
+        let mut encoding = tracker.spawn_blocking(move || encoder.encode(queue, out));
+        tokio::select! {
+            () = server.read_requests(reader, orders) => (),
+            () = write_answers(writer, buffers, pool) => (),
+            _ = &mut encoding => (),
+            () = stop.cancelled() => (),
+        }
+        // Both ends of the encoder's channels are gone, so it comes to its end.
+        if !encoding.is_finished() {
+            let _ = encoding.await;
+        }
+        server.end_all().await;
+    });
+}
+
+struct Server {
+    peer: PeerId,
+    store: Store,
+    waiting: Arc<Waiting>,
+    facts: Facts,
+}
+
+impl Server {
+    async fn read_requests(&self, mut reader: ReadHalf<BulkStream>, orders: mpsc::Sender<Order>) {
+        let peer = self.peer;
+        let mut header = [0; BULK_REQUEST_BYTES];
+        while reader.read_exact(&mut header).await.is_ok() {
+            let input = match BulkRequest::decode(&header) {
+                Ok(BulkRequest { request, blob, size, span }) => {
+                    let taken = locked(&self.waiting.streams).insert((peer, request), orders.downgrade()).is_some();
+                    if taken || orders.capacity() == 0 {
+                        warn!(peer = %peer, "requests beyond every limit");
+                        Input::Malformed { peer }
+                    } else {
+                        Input::Requested { peer, request, blob, size, span }
+                    }
+                }
+                Err(error) => {
+                    warn!(peer = %peer, %error, "bad request");
+                    Input::Malformed { peer }
+                }
+            };
+            let bad = matches!(input, Input::Malformed { .. });
+            if self.facts.send(Fact::Engine(input)).await.is_err() || bad {
+                return;
+            }
+        }
+    }
+
+    /// Reads and proves what was ordered, one after the other.
+    fn encode(&self, mut orders: mpsc::Receiver<Order>, mut out: BlockingWriter) {
+        let mut last: Option<BlobReader> = None;
+        while let Some(order) = orders.blocking_recv() {
+            let (request, status) = match order {
+                Order::Refuse { request, no_credit: true } => (request, BulkStatus::NoCredit),
+                Order::Refuse { request, no_credit: false } => (request, BulkStatus::NotHeld),
+                Order::Serve { request, blob, span } => {
+                    if locked(&self.waiting.cancelled).contains(&(self.peer, request)) {
+                        self.served(request, ServeOutcome::Cancelled, 0);
+                        (request, BulkStatus::Cancelled)
+                    } else {
+                        match self.reader(&mut last, blob) {
+                            None => {
+                                self.served(request, ServeOutcome::Damaged, 0);
+                                (request, BulkStatus::NotHeld)
+                            }
+                            Some(reader) if self.serve(reader, request, span, &mut out) => continue,
+                            Some(_) => return,
+                        }
+                    }
+                }
+            };
+            let header = BulkResponse { request, status }.encode();
+            if out.write_all(&header).and_then(|()| out.flush()).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// The reader of a blob, which is most often that of the last request; `None` if it cannot be read any more.
+    fn reader<'a>(&self, last: &'a mut Option<BlobReader>, blob: BlobHash) -> Option<&'a BlobReader> {
+        if last.as_ref().is_none_or(|reader| reader.hash() != blob) {
+            match self.store.reader(blob) {
+                Ok(reader) => *last = Some(reader),
+                Err(error) => {
+                    warn!(%blob, error = crate::failure::phrase(&error), "blob cannot be served any more");
+                    if !matches!(error, StoreError::Io { .. }) {
+                        self.tell(Input::Command(Command::Withdraw { blob }));
+                    }
+                    return None;
+                }
+            }
+        }
+        last.as_ref()
+    }
+
+    /// Sends one span; `false` if the stream is of no use any more.
+    fn serve(&self, reader: &BlobReader, request: RequestId, span: Span, out: &mut BlockingWriter) -> bool {
+        let blob = reader.hash();
+        let header = BulkResponse { request, status: BulkStatus::Data }.encode();
+        let sent = out.write_all(&header).map_err(ReadError::Write).and_then(|()| {
+            reader.encode_span(span, out)?;
+            out.flush().map_err(ReadError::Write)
+        });
+        match sent {
+            Ok(()) => {
+                self.served(request, ServeOutcome::Sent, Geometry::of(reader.geometry().size()).bytes_in(span));
+                true
+            }
+            Err(error) => {
+                warn!(peer = %self.peer, %blob, ?span, error = crate::failure::phrase(&error), "span not served");
+                let outcome = match error {
+                    ReadError::Damaged { span } => {
+                        if let Err(error) = self.store.quarantine(blob, span) {
+                            warn!(%blob, error = crate::failure::phrase(&error), "damage could not be recorded");
+                        }
+                        self.tell(Input::SpanLost { blob, span });
+                        ServeOutcome::Damaged
+                    }
+                    ReadError::Changed { .. } => {
+                        self.tell(Input::Command(Command::Withdraw { blob }));
+                        ServeOutcome::Damaged
+                    }
+                    ReadError::NotHeld { .. } | ReadError::Io(_) => ServeOutcome::Damaged,
+                    ReadError::Write(_) => ServeOutcome::Lost,
+                };
+                self.served(request, outcome, 0);
+                false
+            }
+        }
+    }
+
+    fn served(&self, request: RequestId, outcome: ServeOutcome, bytes: u64) {
+        self.waiting.ended(self.peer, request, bytes);
+        self.tell(Input::ServeEnded { peer: self.peer, request, outcome });
+    }
+
+    fn tell(&self, input: Input) {
+        // Fails only when the driver has gone.
+        let _ = self.facts.blocking_send(Fact::Engine(input));
+    }
+
+    /// The stream is over: what it left unserved has ended.
+    async fn end_all(&self) {
+        locked(&self.waiting.streams).retain(|(peer, _), stream| *peer != self.peer || stream.strong_count() > 0);
+        for request in self.waiting.unserved(self.peer) {
+            self.waiting.ended(self.peer, request, 0);
+            let input = Input::ServeEnded { peer: self.peer, request, outcome: ServeOutcome::Lost };
+            if self.facts.send(Fact::Engine(input)).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+async fn write_answers(mut writer: WriteHalf<BulkStream>, mut filled: mpsc::Receiver<Vec<u8>>, pool: Pool) {
+    while let Some(buffer) = filled.recv().await {
+        let written = async {
+            writer.write_all(&buffer).await?;
+            if filled.is_empty() { writer.flush().await } else { Ok(()) }
+        };
+        match timeout(WRITE_TIMEOUT, written).await {
+            Ok(Ok(())) => pool.give_back(buffer),
+            Ok(Err(error)) => return debug!(%error, "peer stopped reading"),
+            Err(_) => return debug!("peer does not read"),
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! Durability in the background: what has been written is synced in batches, and only then reported as stored.
+//!
+//! A batch is what arrived during the last one, or 64 MiB, or a second's worth, whichever comes first to an idle disk.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use p2pweights_protocol::engine::Input;
+use p2pweights_protocol::ids::BlobHash;
+use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, error};
+
+use super::{Fact, Facts, Writers};
+use crate::store::{BlobWriter, StoreError};
+
+/// Unsynced bytes of one blob at which it is synced at once.
+const BATCH_BYTES: u64 = 64 * 1024 * 1024;
+/// Longest time that something written waits for its sync to begin.
+const BATCH_TIME: Duration = Duration::from_secs(1);
+/// Orders that may wait; each is a hint, so a lost one only costs a second.
+const ORDERS: usize = 1024;
+
+#[derive(Debug)]
+enum Order {
+    /// Something of this blob was written.
+    Written(BlobHash),
+    /// These are not fetched any more: sync and close them.
+    Release(Vec<BlobHash>),
+    Stop,
+}
+
+/// The owner of the sync task.
+#[derive(Debug)]
+pub struct Syncer(SyncHandle);
+
+/// Tells the sync task that there is work.
+#[derive(Debug, Clone)]
+pub struct SyncHandle(mpsc::Sender<Order>);
+
+impl Syncer {
+    /// Starts the task.
+    pub fn start(writers: Arc<Writers>, facts: Facts, tasks: &TaskTracker) -> Self {
+        let (orders, queue) = mpsc::channel(ORDERS);
+        tasks.spawn(run(writers, facts, queue));
+        Self(SyncHandle(orders))
+    }
+
+    /// A handle for those who write.
+    pub fn handle(&self) -> SyncHandle {
+        self.0.clone()
+    }
+
+    /// Syncs and closes these blobs' writers.
+    pub fn release(&self, blobs: Vec<BlobHash>) {
+        self.0.order(Order::Release(blobs));
+    }
+
+    /// Syncs everything and ends the task.
+    pub fn stop(&self) {
+        self.0.order(Order::Stop);
+    }
+}
+
+impl SyncHandle {
+    /// Something of this blob was written.
+    pub fn written(&self, writer: &BlobWriter) {
+        let whole = writer.verified().groups() == writer.geometry().groups();
+        if whole || writer.unsynced_bytes() >= BATCH_BYTES {
+            self.order(Order::Written(writer.hash()));
+        }
+    }
+
+    fn order(&self, order: Order) {
+        if let Err(mpsc::error::TrySendError::Full(order)) = self.0.try_send(order) {
+            debug!(?order, "sync queue full, left to the clock");
+        }
+    }
+}
+
+async fn run(writers: Arc<Writers>, facts: Facts, mut orders: mpsc::Receiver<Order>) {
+    let mut clock = tokio::time::interval(BATCH_TIME);
+    clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        let order = tokio::select! {
+            order = orders.recv() => order,
+            _ = clock.tick() => {
+                for writer in writers.all().into_iter().filter(|writer| writer.unsynced_bytes() > 0) {
+                    sync(&writers, &writer, &facts).await;
+                }
+                continue;
+            }
+        };
+        match order {
+            Some(Order::Written(blob)) => {
+                if let Some(writer) = writers.opened(blob) {
+                    sync(&writers, &writer, &facts).await;
+                }
+            }
+            Some(Order::Release(blobs)) => {
+                for blob in blobs {
+                    if let Some(writer) = writers.opened(blob) {
+                        sync(&writers, &writer, &facts).await;
+                        writers.close(blob);
+                    }
+                }
+            }
+            Some(Order::Stop) | None => break,
+        }
+    }
+    for writer in writers.all() {
+        sync(&writers, &writer, &facts).await;
+        writers.close(writer.hash());
+    }
+}
+
+async fn sync(writers: &Writers, writer: &Arc<BlobWriter>, facts: &Facts) {
+    let blob = writer.hash();
+    let syncing = Arc::clone(writer);
+    let joined = tokio::task::spawn_blocking(move || {
+        let before = syncing.verified();
+        let synced = syncing.sync();
+        (before, synced, syncing.verified())
+    })
+    .await;
+    let Ok((before, synced, after)) = joined else {
+        error!(%blob, "the sync thread panicked");
+        return;
+    };
+    match synced {
+        Ok(durable) => {
+            if writer.is_complete() {
+                writers.close(blob);
+            }
+            for span in durable.runs() {
+                if facts.send(Fact::Engine(Input::SpanStored { blob, span })).await.is_err() {
+                    return;
+                }
+            }
+        }
+        Err(error) => {
+            // What arrived since the last good sync is gone: it has to be fetched again.
+            for run in before.runs() {
+                for span in after.gaps(run) {
+                    let _ = facts.send(Fact::Engine(Input::SpanLost { blob, span })).await;
+                }
+            }
+            let _ = facts.send(store_failed(&error)).await;
+        }
+    }
+}
+
+/// The fact that the store failed.
+pub fn store_failed(error: &StoreError) -> Fact {
+    Fact::StoreFailed { message: crate::failure::phrase(error), full: matches!(error, StoreError::DiskFull { .. }) }
+}

@@ -1,0 +1,176 @@
+//! What is known of a world when it has ended: when who finished, what was sent, and what went wrong.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use p2pweights_protocol::engine::Misdeed;
+use p2pweights_protocol::time::Instant;
+use p2pweights_protocol::wire::Message;
+
+use crate::check::Violation;
+use crate::network::HostId;
+
+/// Control messages by kind, and requests and refusals.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[allow(missing_docs, reason = "each counts the messages of its name")]
+pub struct Traffic {
+    pub hello: u64,
+    pub interest: u64,
+    pub no_interest: u64,
+    pub have: u64,
+    pub have_more: u64,
+    pub have_not: u64,
+    pub load: u64,
+    pub grant: u64,
+    pub returned: u64,
+    pub cancel: u64,
+    pub requests: u64,
+    pub refusals: u64,
+    /// Bytes of all of them.
+    pub bytes: u64,
+}
+
+impl Traffic {
+    /// Counts a control message.
+    pub fn count(&mut self, message: &Message, bytes: u64) {
+        let counter = match message {
+            Message::Hello { .. } => &mut self.hello,
+            Message::Interest { .. } => &mut self.interest,
+            Message::NoInterest { .. } => &mut self.no_interest,
+            Message::Have { .. } => &mut self.have,
+            Message::HaveMore { .. } => &mut self.have_more,
+            Message::HaveNot { .. } => &mut self.have_not,
+            Message::Load { .. } => &mut self.load,
+            Message::Grant { .. } => &mut self.grant,
+            Message::Return { .. } => &mut self.returned,
+            Message::Cancel { .. } => &mut self.cancel,
+        };
+        *counter += 1;
+        self.bytes += bytes;
+    }
+
+    /// Control messages of every kind; requests and refusals, which travel with the payload, left out.
+    pub fn messages(&self) -> u64 {
+        self.hello
+            + self.interest
+            + self.no_interest
+            + self.have
+            + self.have_more
+            + self.have_not
+            + self.load
+            + self.grant
+            + self.returned
+            + self.cancel
+    }
+}
+
+/// One host.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct HostReport {
+    /// When it held all it wanted, durably.
+    pub finished_at: Option<Instant>,
+    /// Payload bytes that left it.
+    pub sent: u64,
+    /// Payload bytes that arrived and proved.
+    pub received: u64,
+    /// Of those, bytes that were there already.
+    pub duplicate: u64,
+    /// Payload bytes that arrived for nothing: they did not prove, or belonged to a request given up.
+    pub wasted: u64,
+    /// Bytes written but not synced when it crashed.
+    pub lost_in_crashes: u64,
+    /// Payload bytes received from each host.
+    pub received_from: BTreeMap<HostId, u64>,
+    /// Steps of its engine.
+    pub steps: u64,
+    /// Of those, steps that were nothing but a wake-up.
+    pub wakeups: u64,
+    /// How many times it struck each host, and for what.
+    pub struck: BTreeMap<(HostId, Misdeed), u32>,
+    /// When it first banned each host.
+    pub banned: BTreeMap<HostId, Instant>,
+    /// Pieces that it still lacks and that no connected peer holds, at the end.
+    pub unavailable: u32,
+    /// The time its uplink was busy.
+    pub uplink_busy: Duration,
+    /// Samples at which a connected peer lacked something that it holds.
+    pub samples_useful: u64,
+    /// Of those, samples at which it sent nothing, though the peer had room and had asked nobody else for it.
+    pub samples_idle: u64,
+    /// Times it was found disputing a size.
+    pub sizes_disputed: u32,
+}
+
+/// A world that has ended.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Report {
+    /// When it ended.
+    pub ended_at: Instant,
+    /// The time that no protocol can beat, for worlds without faults.
+    pub bound: Duration,
+    /// The hosts that were to finish.
+    pub fetchers: Vec<HostId>,
+    /// Every host.
+    pub hosts: Vec<HostReport>,
+    /// What was said.
+    pub traffic: Traffic,
+    /// Rules that were broken.
+    pub violations: Vec<Violation>,
+    /// How much happened in each second of virtual time.
+    pub events_per_second: Vec<u64>,
+    /// How much happened.
+    pub events: u64,
+    /// Stopped because too much happened.
+    pub ran_out_of_events: bool,
+    /// One number for all that happened: equal for equal seeds.
+    pub digest: u64,
+    /// The last lines of what happened, if they were asked for.
+    pub lines: Vec<String>,
+}
+
+impl Report {
+    /// Whether every fetcher has finished.
+    pub fn all_finished(&self) -> bool {
+        self.fetchers.iter().all(|host| self.hosts[host.0].finished_at.is_some())
+    }
+
+    /// When the last fetcher finished; `None` if one did not.
+    pub fn last_finish(&self) -> Option<Duration> {
+        let times: Option<Vec<Instant>> = self.fetchers.iter().map(|host| self.hosts[host.0].finished_at).collect();
+        times?.into_iter().max().map(|at| at - Instant::START)
+    }
+
+    /// The last finish against the bound, in thousandths.
+    pub fn ratio_permille(&self) -> Option<u64> {
+        let last = self.last_finish()?.as_nanos() * 1000;
+        u64::try_from(last / self.bound.as_nanos().max(1)).ok()
+    }
+
+    /// Payload bytes sent by everybody.
+    pub fn sent(&self) -> u64 {
+        self.hosts.iter().map(|host| host.sent).sum()
+    }
+
+    /// Payload bytes that arrived twice or for nothing, of all that arrived, in 1/100,000.
+    pub fn waste_per_100k(&self) -> u64 {
+        let wasted: u64 = self.hosts.iter().map(|host| host.duplicate + host.wasted).sum();
+        wasted * 100_000 / self.hosts.iter().map(|host| host.received + host.wasted).sum::<u64>().max(1)
+    }
+
+    /// Control messages for each MiB of payload sent, in thousandths.
+    pub fn messages_per_mib_permille(&self) -> u64 {
+        self.traffic.messages() * 1000 * crate::MIB / self.sent().max(1)
+    }
+
+    /// Samples at which an uplink idled though there was work for it, of all samples at which there was, in thousandths.
+    pub fn idle_permille(&self) -> u64 {
+        let (idle, useful) =
+            self.hosts.iter().fold((0, 0), |(idle, useful), host| (idle + host.samples_idle, useful + host.samples_useful));
+        idle * 1000 / useful.max(1)
+    }
+
+    /// The most that happened in one second, from a second on.
+    pub fn busiest_second_after(&self, second: usize) -> u64 {
+        self.events_per_second.iter().skip(second).copied().max().unwrap_or(0)
+    }
+}

@@ -1,0 +1,311 @@
+//! A world before it begins: who is there, how they are attached, what they hold and want, and what befalls them. A plain description;
+//! everything that is left to chance follows from its seed.
+
+use std::time::Duration;
+
+use p2pweights_protocol::engine::EngineConfig;
+use p2pweights_protocol::geometry::{Geometry, Piece, Span};
+use p2pweights_protocol::ids::BlobHash;
+
+use crate::hostile::Vice;
+use crate::link::Link;
+use crate::network::HostId;
+
+/// What a host holds when it begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Holding {
+    /// Everything.
+    All,
+    /// The pieces drawn as `#`, the drawing stretched over each blob.
+    Drawn(String),
+    /// Nothing.
+    Nothing,
+}
+
+impl Holding {
+    /// The spans held of a blob.
+    pub fn of(&self, geometry: Geometry) -> Vec<Span> {
+        match self {
+            Self::All => geometry.whole().into_iter().collect(),
+            Self::Nothing => Vec::new(),
+            Self::Drawn(drawing) => (0..geometry.pieces())
+                .filter(|piece| {
+                    let place = u64::from(*piece) * drawing.len() as u64 / u64::from(geometry.pieces());
+                    drawing.as_bytes().get(place as usize) == Some(&b'#')
+                })
+                .filter_map(|piece| geometry.piece_span(Piece(piece)))
+                .collect(),
+        }
+    }
+}
+
+/// One host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostPlan {
+    /// How it is attached.
+    pub link: Link,
+    /// What it holds.
+    pub holding: Holding,
+    /// Whether it fetches what it lacks.
+    pub fetches: bool,
+    /// What is wrong with it.
+    pub vice: Option<Vice>,
+    /// When it begins.
+    pub starts_at: Duration,
+    /// Whether it knows the sizes of the blobs it wants, as from a manifest.
+    pub knows_sizes: bool,
+    /// The swarms it is part of, by their place in the scenario.
+    pub swarms: Vec<usize>,
+}
+
+/// Something that befalls a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fault {
+    /// When.
+    pub at: Duration,
+    /// Whom.
+    pub host: HostId,
+    /// It loses what was not synced, and is away for so long; `None`: for ever.
+    pub away: Option<Duration>,
+}
+
+/// How long things take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timing {
+    /// From the first write to the sync that makes it and all others until then durable.
+    pub sync_delay: Duration,
+    /// A look-up in the directory.
+    pub lookup: Duration,
+    /// From an announcement until look-ups find it.
+    pub announce: Duration,
+    /// Until the peers of a host that crashed notice.
+    pub crash_notice: Duration,
+    /// Until a dial to a host that is away fails.
+    pub dial_timeout: Duration,
+    /// A beat of a scripted character.
+    pub beat: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            sync_delay: Duration::from_millis(100),
+            lookup: Duration::from_millis(300),
+            announce: Duration::from_millis(200),
+            crash_notice: Duration::from_secs(3),
+            dial_timeout: Duration::from_secs(5),
+            beat: Duration::from_millis(50),
+        }
+    }
+}
+
+/// A world before it begins.
+#[derive(Debug, Clone)]
+pub struct Scenario {
+    /// All that is left to chance.
+    pub seed: u64,
+    /// The blobs of each swarm, by name and size; a swarm is named by its first blob.
+    pub swarms: Vec<Vec<(BlobHash, u64)>>,
+    /// Everybody.
+    pub hosts: Vec<HostPlan>,
+    /// What befalls them.
+    pub faults: Vec<Fault>,
+    /// How long things take.
+    pub timing: Timing,
+    /// The engines' settings.
+    pub engine: EngineConfig,
+    /// The world ends at this time, if not before.
+    pub until: Duration,
+    /// The world goes on for so long after every fetcher has finished.
+    pub linger: Duration,
+    /// The world ends after so many events: a storm must not run for ever.
+    pub max_events: u64,
+    /// Every so many steps of a host its engine's invariants are checked.
+    pub check_every: u64,
+    /// So many lines of what happened last are kept.
+    pub keep_lines: usize,
+    group: usize,
+}
+
+impl Scenario {
+    /// An empty world.
+    pub fn new(seed: u64) -> Self {
+        Self {
+            seed,
+            swarms: Vec::new(),
+            hosts: Vec::new(),
+            faults: Vec::new(),
+            timing: Timing::default(),
+            engine: EngineConfig::default(),
+            until: Duration::from_secs(600),
+            linger: Duration::ZERO,
+            max_events: 5_000_000,
+            check_every: 1,
+            keep_lines: 0,
+            group: 0,
+        }
+    }
+
+    /// A swarm around one blob. Hosts added afterwards are part of it.
+    pub fn blob(self, size: u64) -> Self {
+        self.manifest(&[size])
+    }
+
+    /// A swarm around several blobs; the first stands for the manifest.
+    pub fn manifest(mut self, sizes: &[u64]) -> Self {
+        let swarm = self.swarms.len();
+        let name = |index| BlobHash::of(format!("swarm {swarm} blob {index}").as_bytes());
+        self.swarms.push(sizes.iter().enumerate().map(|(index, size)| (name(index), *size)).collect());
+        self
+    }
+
+    /// Hosts that hold everything.
+    pub fn seeds(self, count: usize, link: Link) -> Self {
+        self.group(count, link, Holding::All, false, None)
+    }
+
+    /// Hosts that hold what is drawn (`#`) and fetch nothing.
+    pub fn partial(self, drawing: &str, link: Link) -> Self {
+        self.group(1, link, Holding::Drawn(drawing.into()), false, None)
+    }
+
+    /// Hosts that want everything.
+    pub fn fetchers(self, count: usize, link: Link) -> Self {
+        self.group(count, link, Holding::Nothing, true, None)
+    }
+
+    /// Hosts with a vice, who say they hold everything.
+    pub fn hostile(self, vice: Vice, count: usize, link: Link) -> Self {
+        self.group(count, link, Holding::All, false, Some(vice))
+    }
+
+    fn group(mut self, count: usize, link: Link, holding: Holding, fetches: bool, vice: Option<Vice>) -> Self {
+        self.group = self.hosts.len();
+        let swarms = (0..self.swarms.len()).collect();
+        let plan = HostPlan { link, holding, fetches, vice, starts_at: Duration::ZERO, knows_sizes: true, swarms };
+        self.hosts.extend(std::iter::repeat_n(plan, count));
+        self
+    }
+
+    /// The hosts added last hold what is drawn.
+    pub fn holding(self, drawing: &str) -> Self {
+        self.last_group(|plan| plan.holding = Holding::Drawn(drawing.into()))
+    }
+
+    /// The hosts added last begin later.
+    pub fn starting_at(self, at: Duration) -> Self {
+        self.last_group(|plan| plan.starts_at = at)
+    }
+
+    /// The hosts added last know hashes, but no sizes.
+    pub fn without_sizes(self) -> Self {
+        self.last_group(|plan| plan.knows_sizes = false)
+    }
+
+    /// The hosts added last are part of one swarm only.
+    pub fn in_swarm(self, swarm: usize) -> Self {
+        self.last_group(|plan| plan.swarms = vec![swarm])
+    }
+
+    fn last_group(mut self, change: impl Fn(&mut HostPlan)) -> Self {
+        self.hosts[self.group..].iter_mut().for_each(change);
+        self
+    }
+
+    /// A host crashes, and comes back after a while.
+    pub fn crash(mut self, at: Duration, host: usize, away: Duration) -> Self {
+        self.faults.push(Fault { at, host: HostId(host), away: Some(away) });
+        self
+    }
+
+    /// A host crashes for good.
+    pub fn die(mut self, at: Duration, host: usize) -> Self {
+        self.faults.push(Fault { at, host: HostId(host), away: None });
+        self
+    }
+
+    /// The world ends at this time, if not before.
+    pub fn until(mut self, until: Duration) -> Self {
+        self.until = until;
+        self
+    }
+
+    /// The world goes on for so long after the last fetcher has finished.
+    pub fn linger(mut self, linger: Duration) -> Self {
+        self.linger = linger;
+        self
+    }
+
+    /// How long things take.
+    pub fn timing(mut self, change: impl FnOnce(&mut Timing)) -> Self {
+        change(&mut self.timing);
+        self
+    }
+
+    /// The engines' settings.
+    pub fn engine(mut self, change: impl FnOnce(&mut EngineConfig)) -> Self {
+        change(&mut self.engine);
+        self
+    }
+
+    /// The engines' invariants are checked every so many steps: in large worlds each step would cost too much.
+    pub fn check_every(mut self, steps: u64) -> Self {
+        self.check_every = steps.max(1);
+        self
+    }
+
+    /// So many lines of what happened last are kept in the report.
+    pub fn keep_lines(mut self, lines: usize) -> Self {
+        self.keep_lines = lines;
+        self
+    }
+
+    /// The blobs that a host deals with.
+    pub fn blobs_of(&self, host: HostId) -> Vec<(BlobHash, u64)> {
+        self.hosts[host.0].swarms.iter().flat_map(|swarm| self.swarms[*swarm].iter().copied()).collect()
+    }
+
+    /// The time that no protocol can beat when all begin at once and nobody fails: the sources must send everything once, the slowest
+    /// downlink must take it in, all uplinks together must send it to everybody. Proofs are counted in.
+    pub fn bound(&self) -> Duration {
+        let honest = |plan: &&HostPlan| plan.vice.is_none();
+        let wire = |host: usize| -> u64 { self.blobs_of(HostId(host)).iter().map(|(_, size)| wire_bytes(*size)).sum() };
+        let fetchers: Vec<usize> = (0..self.hosts.len()).filter(|host| self.hosts[*host].fetches).collect();
+        let up = |plans: &mut dyn Iterator<Item = &HostPlan>| plans.map(|plan| plan.link.up_bytes_per_s).sum::<u64>();
+        let sources = up(&mut self.hosts.iter().filter(honest).filter(|plan| plan.holding != Holding::Nothing));
+        let everybody = up(&mut self.hosts.iter().filter(honest));
+        let once = fetchers.iter().map(|host| wire(*host)).max().unwrap_or(0);
+        let all: u64 = fetchers.iter().map(|host| wire(*host)).sum();
+        let down = fetchers.iter().map(|host| crate::link::time_for(wire(*host), self.hosts[*host].link.down_bytes_per_s)).max();
+        [crate::link::time_for(once, sources), crate::link::time_for(all, everybody), down.unwrap_or_default()]
+            .into_iter()
+            .max()
+            .unwrap_or_default()
+    }
+}
+
+/// Payload and its proof: 64 bytes a parent, about one parent a group.
+pub fn wire_bytes(payload: u64) -> u64 {
+    payload + payload.div_ceil(p2pweights_protocol::geometry::GROUP_BYTES) * 64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_drawing_stretches_over_a_blob() {
+        let geometry = Geometry::of(8 * 256 * 1024);
+        let spans = Holding::Drawn("#.#.".into()).of(geometry);
+        assert_eq!(spans.iter().map(|span| span.start() / 16).collect::<Vec<_>>(), [0, 1, 4, 5]);
+    }
+
+    #[test]
+    fn the_bound_is_the_tightest_of_three() {
+        let link = |up, down| Link::mbit(up, down, 1);
+        let bound = |source, fetcher| Scenario::new(1).blob(125_000_000).seeds(1, source).fetchers(4, fetcher).bound().as_secs();
+        assert_eq!(bound(link(100, 100), link(1000, 1000)), 10, "the source sends everything once");
+        assert_eq!(bound(link(1000, 1000), link(1000, 50)), 20, "the slowest downlink");
+        assert_eq!(bound(link(100, 1000), link(1, 1000)), 38, "all uplinks together");
+    }
+}

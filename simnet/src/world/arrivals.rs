@@ -1,0 +1,141 @@
+//! What a happening becomes for the host it happens to.
+
+use p2pweights_protocol::engine::{FetchOutcome, Input};
+
+use super::{Happening, Parcel, World};
+use crate::hostile::{Deed, beat};
+use crate::network::{ConnectionId, HostId};
+use crate::scenario::Fault;
+
+impl World {
+    pub(super) fn happen(&mut self, happening: Happening) {
+        match happening {
+            Happening::Begin(host) => self.begin(host),
+            Happening::Fault(fault) => self.crash(fault),
+            Happening::Wake(host) => {
+                if self.hosts[host.0].wake_at == Some(self.now()) {
+                    self.host(host).wake_at = None;
+                    self.feed(host, Input::Tick);
+                }
+            }
+            Happening::Fact(host, incarnation, input) => {
+                if self.is(host, incarnation) {
+                    self.feed(host, input);
+                }
+            }
+            Happening::Sync(host, incarnation) => self.sync(host, incarnation),
+            Happening::Beat(host, incarnation) => self.beat(host, incarnation),
+            Happening::Sample => self.sample(),
+            Happening::Recorded(host, blob, true) => self.directory.add(blob, host),
+            Happening::Recorded(host, blob, false) => self.directory.remove(blob, host),
+            Happening::LookedUp(host, incarnation, blob) => {
+                if self.is(host, incarnation) {
+                    let found = self.directory.find(blob, host, &mut self.random);
+                    let providers = found.into_iter().map(|host| self.hosts[host.0].peer).collect();
+                    self.feed(host, Input::ProvidersFound { blob, providers, finished: true });
+                }
+            }
+            Happening::DialArrives { from, to } => self.dial_arrives(from, to),
+            Happening::DialFails { from, to } => {
+                let peer = self.hosts[to.0].peer;
+                self.feed(from, Input::DialFailed { peer });
+            }
+            Happening::DialAnswered { from, to, connection } => self.dial_answered(from, to, connection),
+            Happening::Gone { here, there, connection } => self.gone(here, there, connection),
+            Happening::Arrives { from, to, connection, what } => self.arrives(from, to, connection, what),
+            Happening::BlockOut(host, incarnation, id) => self.block_out(host, incarnation, id),
+            Happening::BlockSent(host, incarnation, id) => self.block_sent(host, incarnation, id),
+            Happening::FirstByte(id) => self.first_byte(id),
+            Happening::LastByte(id) => self.last_byte(id),
+        }
+    }
+
+    pub(super) fn is(&self, host: HostId, incarnation: u64) -> bool {
+        self.hosts[host.0].up && self.hosts[host.0].incarnation == incarnation
+    }
+
+    fn begin(&mut self, id: HostId) {
+        let (config, seed) = (self.scenario.engine.clone(), self.scenario.seed);
+        let commands = self.hosts[id.0].begin(&config, seed, &self.scenario.swarms);
+        for command in commands {
+            self.feed(id, Input::Command(command));
+        }
+        if self.hosts[id.0].engine.is_none() {
+            for (blob, _) in self.scenario.blobs_of(id) {
+                self.after(self.scenario.timing.announce, Happening::Recorded(id, blob, true));
+            }
+            let incarnation = self.host(id).incarnation;
+            self.after(self.scenario.timing.beat, Happening::Beat(id, incarnation));
+        }
+    }
+
+    fn crash(&mut self, fault: Fault) {
+        let (id, now) = (fault.host, self.now());
+        if !self.hosts[id.0].up {
+            return;
+        }
+        let lost = self.host(id).crash() * p2pweights_protocol::geometry::GROUP_BYTES;
+        self.host(id).report.lost_in_crashes += lost;
+        self.checker.crashed(id);
+        self.transfers.cut(now, id);
+        self.disappear(id);
+        if let Some(away) = fault.away {
+            self.after(away, Happening::Begin(id));
+        }
+    }
+
+    fn arrives(&mut self, from: HostId, to: HostId, connection: ConnectionId, what: Parcel) {
+        if !self.network.is_open(to, from, connection) {
+            return;
+        }
+        let peer = self.hosts[from.0].peer;
+        match what {
+            Parcel::Message(message) => self.feed(to, Input::Message { peer, message }),
+            Parcel::Babble => self.feed(to, Input::Malformed { peer }),
+            Parcel::Request { request, blob, size, span } => self.feed(to, Input::Requested { peer, request, blob, size, span }),
+            Parcel::Refusal { request, no_credit } => {
+                let outcome = if no_credit { FetchOutcome::NoCredit } else { FetchOutcome::NotHeld };
+                self.end_fetch(to, request, outcome, 0);
+            }
+        }
+    }
+
+    fn sync(&mut self, id: HostId, incarnation: u64) {
+        if !self.is(id, incarnation) {
+            return;
+        }
+        self.host(id).sync_due = false;
+        let (now, synced) = (self.now(), self.host(id).store.sync());
+        for (blob, span) in &synced {
+            self.checker.synced(now, id, *blob, *span);
+        }
+        for (blob, span) in synced {
+            self.feed(id, Input::SpanStored { blob, span });
+        }
+    }
+
+    fn beat(&mut self, id: HostId, incarnation: u64) {
+        let Some(vice) = self.hosts[id.0].plan.vice.filter(|_| self.is(id, incarnation)) else { return };
+        let known: Vec<HostId> = (0..self.hosts.len()).map(HostId).filter(|host| self.hosts[host.0].is_honest()).collect();
+        let connected: Vec<HostId> = self.network.neighbours(id).collect();
+        for deed in beat(vice, &known, &connected, &self.scenario.blobs_of(id), &mut self.random) {
+            self.trace.note(self.agenda.now(), id, &deed);
+            match deed {
+                Deed::Dial(host) => self.knock(id, host),
+                Deed::Say(host, message) => {
+                    if message.violation().is_none() {
+                        let peer = self.hosts[host.0].peer;
+                        self.say(id, peer, message);
+                    } else {
+                        self.post(id, host, 64, Parcel::Message(message));
+                    }
+                }
+                Deed::Babble(host) => _ = self.post(id, host, 64, Parcel::Babble),
+                Deed::Ask(host, request, blob, size, span) => {
+                    self.post(id, host, 64, Parcel::Request { request, blob, size, span });
+                }
+            }
+        }
+        self.after(self.scenario.timing.beat, Happening::Beat(id, incarnation));
+    }
+}

@@ -1,0 +1,254 @@
+//! The world: everybody's state, the agenda, and the loop that moves from one happening to the next. What an engine's wishes become
+//! lies in `acts`, what a happening becomes for an engine in `arrivals`, connections in `meetings`, blocks in `blocks`.
+
+mod acts;
+mod arrivals;
+mod blocks;
+mod meetings;
+mod sampling;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use p2pweights_protocol::engine::{Input, Output};
+use p2pweights_protocol::geometry::Span;
+use p2pweights_protocol::ids::{BlobHash, PeerId, RequestId};
+use p2pweights_protocol::random::Random;
+use p2pweights_protocol::time::Instant;
+use p2pweights_protocol::wire::Message;
+
+use crate::agenda::Agenda;
+use crate::check::Checker;
+use crate::directory::Directory;
+use crate::host::Host;
+use crate::network::{ConnectionId, HostId, Network};
+use crate::report::{Report, Traffic};
+use crate::scenario::{Fault, Scenario};
+use crate::trace::Trace;
+use crate::transfers::Transfers;
+
+/// Violations after which a world ends early.
+const VIOLATIONS: usize = 5;
+
+/// Something that is going to happen.
+#[derive(Debug, Clone)]
+enum Happening {
+    Begin(HostId),
+    Fault(Fault),
+    Wake(HostId),
+    /// A fact that arises within a host, for the engine it was meant for.
+    Fact(HostId, u64, Input),
+    Sync(HostId, u64),
+    Beat(HostId, u64),
+    Sample,
+    /// The directory learns of a provider, or that it is none any more.
+    Recorded(HostId, BlobHash, bool),
+    LookedUp(HostId, u64, BlobHash),
+    DialArrives {
+        from: HostId,
+        to: HostId,
+    },
+    DialFails {
+        from: HostId,
+        to: HostId,
+    },
+    DialAnswered {
+        from: HostId,
+        to: HostId,
+        connection: ConnectionId,
+    },
+    Gone {
+        here: HostId,
+        there: HostId,
+        connection: ConnectionId,
+    },
+    Arrives {
+        from: HostId,
+        to: HostId,
+        connection: ConnectionId,
+        what: Parcel,
+    },
+    /// A block's last byte leaves the uplink.
+    BlockOut(HostId, u64, u64),
+    /// The receiver has taken a block in as far as its sender can tell.
+    BlockSent(HostId, u64, u64),
+    FirstByte(u64),
+    LastByte(u64),
+}
+
+/// What travels over a connection, payload left out.
+#[derive(Debug, Clone)]
+enum Parcel {
+    Message(Message),
+    Babble,
+    Request { request: RequestId, blob: BlobHash, size: u64, span: Span },
+    Refusal { request: RequestId, no_credit: bool },
+}
+
+/// A running world.
+#[derive(Debug)]
+pub struct World {
+    scenario: Scenario,
+    agenda: Agenda<Happening>,
+    hosts: Vec<Host>,
+    names: BTreeMap<PeerId, HostId>,
+    sizes: BTreeMap<BlobHash, u64>,
+    network: Network,
+    transfers: Transfers,
+    directory: Directory,
+    random: Random,
+    checker: Checker,
+    trace: Trace,
+    traffic: Traffic,
+    events_per_second: Vec<u64>,
+}
+
+impl World {
+    /// Runs a scenario to its end.
+    pub fn run(scenario: Scenario) -> Report {
+        let mut world = Self::new(scenario);
+        let mut done_at = None;
+        while let Some(next) = world.agenda.next_at() {
+            let until = Instant::START + world.scenario.until;
+            if next > until || world.trace.events() >= world.scenario.max_events {
+                break;
+            }
+            if done_at.is_some_and(|at| next > at + world.scenario.linger) || world.checker.violations().len() >= VIOLATIONS {
+                break;
+            }
+            let Some(happening) = world.agenda.pop() else { break };
+            world.happen(happening);
+            if done_at.is_none() && world.is_done() {
+                done_at = Some(world.now());
+            }
+        }
+        world.report()
+    }
+
+    fn new(scenario: Scenario) -> Self {
+        let hosts: Vec<Host> =
+            scenario.hosts.iter().enumerate().map(|(index, plan)| Host::new(HostId(index), plan.clone())).collect();
+        let sizes: BTreeMap<BlobHash, u64> = scenario.swarms.iter().flatten().copied().collect();
+        let mut world = Self {
+            agenda: Agenda::new(),
+            names: hosts.iter().enumerate().map(|(index, host)| (host.peer, HostId(index))).collect(),
+            checker: Checker::new(hosts.len(), sizes.clone()),
+            hosts,
+            sizes,
+            network: Network::default(),
+            transfers: Transfers::default(),
+            directory: Directory::default(),
+            random: Random::new(scenario.seed),
+            trace: Trace::new(scenario.keep_lines),
+            traffic: Traffic::default(),
+            events_per_second: Vec::new(),
+            scenario,
+        };
+        world.prepare();
+        world
+    }
+
+    fn prepare(&mut self) {
+        for (index, plan) in self.scenario.hosts.iter().enumerate() {
+            let host = HostId(index);
+            self.agenda.at(Instant::START + plan.starts_at, Happening::Begin(host));
+            for (blob, size) in self.scenario.blobs_of(host) {
+                for span in plan.holding.of(p2pweights_protocol::geometry::Geometry::of(size)) {
+                    if plan.vice.is_none() {
+                        self.checker.place(host, blob, span);
+                    }
+                    self.hosts[index].store.place(blob, span);
+                }
+            }
+        }
+        for fault in self.scenario.faults.clone() {
+            self.agenda.at(Instant::START + fault.at, Happening::Fault(fault));
+        }
+        self.agenda.now_too(Happening::Sample);
+    }
+
+    fn now(&self) -> Instant {
+        self.agenda.now()
+    }
+
+    fn after(&mut self, delay: Duration, happening: Happening) {
+        self.agenda.at(self.agenda.now() + delay, happening);
+    }
+
+    fn host(&mut self, host: HostId) -> &mut Host {
+        &mut self.hosts[host.0]
+    }
+
+    /// One way between two hosts.
+    fn latency(&self, from: HostId, to: HostId) -> Duration {
+        self.hosts[from.0].plan.link.latency + self.hosts[to.0].plan.link.latency
+    }
+
+    fn is_done(&self) -> bool {
+        let mut fetchers = self.hosts.iter().filter(|host| host.plan.fetches).peekable();
+        fetchers.peek().is_some() && fetchers.all(|host| host.report.finished_at.is_some())
+    }
+
+    /// Gives an engine a fact, checks what must hold, and acts on its wishes.
+    fn feed(&mut self, id: HostId, input: Input) {
+        let now = self.now();
+        self.trace.note(now, id, &input);
+        let second = usize::try_from(now.0 / 1_000_000_000).unwrap_or(usize::MAX);
+        self.events_per_second.resize(self.events_per_second.len().max(second + 1), 0);
+        self.events_per_second[second] += 1;
+        let host = &mut self.hosts[id.0];
+        let honest = host.is_honest();
+        let Some(engine) = &mut host.engine else { return };
+        host.report.steps += 1;
+        host.report.wakeups += u64::from(matches!(input, Input::Tick));
+        if honest {
+            self.checker.input(now, id, &input);
+        }
+        let stored = if let Input::SpanStored { blob, .. } = input { Some(blob) } else { None };
+        engine.handle(now, input);
+        if host.report.steps.is_multiple_of(self.scenario.check_every) {
+            engine.check_invariants();
+        }
+        let outputs: Vec<Output> = std::iter::from_fn(|| engine.poll_output()).collect();
+        if let (true, Some(blob)) = (honest, stored) {
+            self.checker.offers(now, id, engine, blob);
+        }
+        let wake_at = engine.next_wakeup();
+        if let Some(at) = wake_at.filter(|at| *at <= now) {
+            self.checker.blame(now, id, format!("wants to be woken at {at:?} again and again"));
+        } else if wake_at != host.wake_at {
+            host.wake_at = wake_at;
+            wake_at.into_iter().for_each(|at| self.agenda.at(at, Happening::Wake(id)));
+        }
+        for output in outputs {
+            self.trace.note(now, id, &output);
+            if honest {
+                self.checker.output(now, id, &output);
+            }
+            self.act(id, output);
+        }
+    }
+
+    fn report(mut self) -> Report {
+        for host in &mut self.hosts {
+            host.report.uplink_busy += host.uplink.busy_time();
+            let Some(engine) = &host.engine else { continue };
+            let blobs = host.plan.swarms.iter().flat_map(|swarm| &self.scenario.swarms[*swarm]);
+            host.report.unavailable =
+                blobs.filter_map(|(blob, _)| engine.progress(*blob)).map(|progress| progress.unavailable).sum();
+        }
+        Report {
+            ended_at: self.agenda.now(),
+            bound: self.scenario.bound(),
+            fetchers: (0..self.hosts.len()).map(HostId).filter(|host| self.hosts[host.0].plan.fetches).collect(),
+            traffic: self.traffic,
+            ran_out_of_events: self.trace.events() >= self.scenario.max_events,
+            events: self.trace.events(),
+            digest: self.trace.digest(),
+            lines: self.trace.into_lines(),
+            violations: self.checker.into_violations(),
+            events_per_second: self.events_per_second,
+            hosts: self.hosts.into_iter().map(|host| host.report).collect(),
+        }
+    }
+}
