@@ -41,12 +41,16 @@ impl Failure {
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         let kind = match &error {
-            StoreError::InUse { .. } | StoreError::Newer { .. } | StoreError::NotAStore { .. } => FailureKind::Usage,
             StoreError::Missing(_) => FailureKind::NotFound,
             StoreError::DiskFull { .. } | StoreError::Io { .. } | StoreError::SyncLost(_) | StoreError::Damaged { .. } => {
                 FailureKind::Disk
             }
-            StoreError::Changed { .. } | StoreError::WrongSize { .. } | StoreError::TooLarge { .. } => FailureKind::Refused,
+            StoreError::InUse { .. }
+            | StoreError::Newer { .. }
+            | StoreError::NotAStore { .. }
+            | StoreError::Changed { .. }
+            | StoreError::WrongSize { .. }
+            | StoreError::TooLarge { .. } => FailureKind::Refused,
             StoreError::Busy(_) | StoreError::AlreadyComplete(_) => FailureKind::Internal,
         };
         Self::new(kind, phrase(&error))

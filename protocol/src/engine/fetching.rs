@@ -41,17 +41,37 @@ impl Engine {
         self.ready.extend(self.peers.iter().filter(|(_, state)| state.is_source).map(|(peer, _)| *peer));
     }
 
-    /// Uses a source's credits as far as it makes sense, gives back the rest, and tells it what we would like.
-    pub(super) fn ask(&mut self, peer: PeerId) {
-        while self.may_ask(peer) {
-            if let Some(choice) = self.pick(peer) {
-                self.request(peer, &choice);
-            } else if !self.rescue(peer) {
-                self.return_credits(peer);
-                break;
+    /// Uses the sources' credits as far as it makes sense, one request at a time at the least busy source, so that what may be in flight
+    /// is spread over all of them. Then gives back what is of no use, and tells each what we would like.
+    pub(super) fn ask_sources(&mut self) {
+        while let Some(peer) = self.least_busy() {
+            if self.ask(peer) {
+                continue;
             }
+            self.ready.remove(&peer);
+            self.tell_load(peer);
         }
-        self.tell_load(peer);
+    }
+
+    fn least_busy(&self) -> Option<PeerId> {
+        let busy = |peer: &PeerId| self.peers.get(peer).map_or(0, |state| state.source.in_flight());
+        self.ready.iter().min_by_key(|peer| busy(peer)).copied()
+    }
+
+    /// Asks one source for one more span; `false` if there is nothing to ask for now, or nothing more may be asked.
+    fn ask(&mut self, peer: PeerId) -> bool {
+        if !self.may_ask(peer) {
+            return false;
+        }
+        if let Some(choice) = self.pick(peer) {
+            self.request(peer, &choice);
+            return true;
+        }
+        if self.rescue(peer) {
+            return true;
+        }
+        self.return_credits(peer);
+        false
     }
 
     fn may_ask(&self, peer: PeerId) -> bool {

@@ -182,9 +182,7 @@ impl Engine {
         if self.due(Alarm::News) {
             self.tell_news();
         }
-        while let Some(peer) = self.ready.pop_first() {
-            self.ask(peer);
-        }
+        self.ask_sources();
         self.due(Alarm::Grant);
         self.uploads.expire(self.now);
         self.grant();
