@@ -113,8 +113,15 @@ impl Fetching<'_> {
         if size <= limits::MANIFEST_BYTES {
             // Small enough to be a manifest: only its bytes tell.
             self.bring_whole(hash, size, watched).await?;
-            let store = self.core.store.clone();
-            let found = blocking(move || crate::inventory::manifest(&store, hash)).await?;
+            let found = match self.manifest(hash).await {
+                Err(failure) if failure.kind == FailureKind::Disk => {
+                    // What lies on the disk is damaged: it is taken out of what is held, and fetched again.
+                    self.core.verify(Some(hash.to_string())).await?;
+                    self.bring_whole(hash, size, watched).await?;
+                    self.manifest(hash).await?
+                }
+                found => found?,
+            };
             if let Some((manifest, _)) = found {
                 let files: Vec<File> = manifest
                     .shards()
@@ -136,6 +143,11 @@ impl Fetching<'_> {
             _ => hash.to_string(),
         };
         Ok(Plan { hash, name, manifest: None, files: vec![File { path, blob: hash, bytes: size }] })
+    }
+
+    async fn manifest(&self, hash: BlobHash) -> Result<Option<(Manifest, Vec<u8>)>, Failure> {
+        let store = self.core.store.clone();
+        blocking(move || crate::inventory::manifest(&store, hash)).await
     }
 
     /// Finds a provider and learns the size of a blob from it, proved.
@@ -318,7 +330,12 @@ impl Fetching<'_> {
             Some(output) => {
                 let (store, output, force) = (self.core.store.clone(), output.to_owned(), self.request.force);
                 let (blob, path) = (file.blob, file.path.clone());
-                match blocking(move || Ok(store.export(blob, &output, &path, force)?)).await? {
+                let exported = blocking(move || Ok(store.export(blob, &output, &path, force)?)).await;
+                if exported.as_ref().is_err_and(|failure| failure.kind == FailureKind::Disk) {
+                    // If the store's bytes are damaged, they are not held from now on, and the next run fetches them again.
+                    self.core.verify(Some(blob.to_string())).await?;
+                }
+                match exported? {
                     Export::Linked => "linked",
                     Export::Copied => "copied",
                     Export::InPlace | Export::AlreadyThere => "already_there",
