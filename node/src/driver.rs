@@ -102,6 +102,8 @@ pub struct Overview {
 
 enum Order {
     Engine(Command),
+    Enter { swarm: SwarmId },
+    Leave { swarm: SwarmId },
     Look { swarm: SwarmId, blobs: Vec<BlobHash>, reply: oneshot::Sender<Look> },
     Watch { blobs: Vec<BlobHash> },
     Unwatch { blobs: Vec<BlobHash> },
@@ -125,6 +127,16 @@ impl DriverHandle {
     /// Passes a command to the engine.
     pub async fn command(&self, command: Command) -> Result<(), Stopped> {
         self.orders.send(Order::Engine(command)).await.map_err(|_| Stopped)
+    }
+
+    /// One more fetch of this swarm begins.
+    pub async fn enter(&self, swarm: SwarmId) -> Result<(), Stopped> {
+        self.orders.send(Order::Enter { swarm }).await.map_err(|_| Stopped)
+    }
+
+    /// A fetch of this swarm has ended; with the last one the swarm is left.
+    pub async fn leave(&self, swarm: SwarmId) -> Result<(), Stopped> {
+        self.orders.send(Order::Leave { swarm }).await.map_err(|_| Stopped)
     }
 
     /// From now on, until [`unwatch`](Self::unwatch), takes note of what becomes of these blobs and who delivers them.
@@ -190,6 +202,8 @@ pub struct Driver {
     inputs: VecDeque<Input>,
     asked: BTreeMap<RequestId, Asked>,
     watched: BTreeMap<BlobHash, Watched>,
+    /// Fetches under way by swarm: several may want different files of one model.
+    fetches: BTreeMap<SwarmId, usize>,
     received: BTreeMap<PeerId, u64>,
     banned: BTreeMap<Instant, PeerId>,
     paused: Option<(Paused, Instant)>,
@@ -212,6 +226,7 @@ impl Driver {
             inputs: VecDeque::new(),
             asked: BTreeMap::new(),
             watched: BTreeMap::new(),
+            fetches: BTreeMap::new(),
             received: BTreeMap::new(),
             banned: BTreeMap::new(),
             paused: None,
@@ -321,6 +336,16 @@ impl Driver {
     fn on_order(&mut self, order: Order) {
         match order {
             Order::Engine(command) => self.handle(Input::Command(command)),
+            Order::Enter { swarm } => *self.fetches.entry(swarm).or_default() += 1,
+            Order::Leave { swarm } => {
+                let left = self.fetches.get(&swarm).map_or(0, |fetches| fetches.saturating_sub(1));
+                if left > 0 {
+                    self.fetches.insert(swarm, left);
+                } else {
+                    self.fetches.remove(&swarm);
+                    self.handle(Input::Command(Command::Leave { swarm }));
+                }
+            }
             Order::Look { swarm, blobs, reply } => {
                 // The asker may have gone; then nobody needs the answer.
                 let _ = reply.send(self.look(swarm, &blobs));

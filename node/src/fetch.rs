@@ -53,9 +53,15 @@ pub async fn fetch(core: &Arc<Core>, request: &FetchRequest, events: &mpsc::Send
     let swarm = SwarmId(link.hash());
     let fetching = Fetching { core, request, events, swarm, providers, began };
     let watched = Watched::start(&core.driver);
-    let result = fetching.run(&link, &chosen, &watched).await;
-    // However it ended: the swarm is left, and what has arrived is made durable.
-    let _ = core.driver.command(Command::Leave { swarm }).await;
+    core.driver.enter(swarm).await.map_err(stopped)?;
+    let result = tokio::select! {
+        result = fetching.run(&link, &chosen, &watched) => result,
+        () = events.closed() => Err(Failure::new(FailureKind::Interrupted, "nobody waits for the result any more")),
+        () = core.stop.cancelled() => Err(Failure::new(FailureKind::Interrupted, "the node is shutting down")),
+    };
+    // However it ended: the swarm is left, and what has arrived is made durable. Fails only when the driver has stopped, and then both
+    // are done already.
+    let _ = core.driver.leave(swarm).await;
     watched.end().await;
     result
 }

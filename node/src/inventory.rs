@@ -125,7 +125,8 @@ pub fn verify(store: &Store, target: Option<&str>, mut damaged: impl FnMut(BlobH
             store.blob(hash).ok_or(StoreError::Missing(hash))?;
             // A manifest that is damaged itself shows as such below.
             let shards = manifest(store, hash).ok().flatten();
-            let shards = shards.map_or_else(Vec::new, |(manifest, _)| manifest.shards().iter().map(|shard| shard.blake3()).collect());
+            let shards =
+                shards.map_or_else(Vec::new, |(manifest, _)| manifest.shards().iter().map(|shard| shard.blake3()).collect());
             shards.into_iter().chain([hash]).filter(|blob| store.blob(*blob).is_some()).collect()
         }
     };

@@ -69,8 +69,7 @@ pub(crate) async fn blocking<T: Send + 'static>(
 pub(crate) async fn open_store(config: &NodeConfig) -> Result<Store, Failure> {
     let (dir, reserve_bytes) = (config.data_dir.clone(), config.reserve_bytes);
     blocking(move || {
-        let mut settings = StoreConfig::default();
-        settings.reserve_bytes = reserve_bytes;
+        let settings = StoreConfig { reserve_bytes, ..StoreConfig::default() };
         Ok(Store::open_with(&dir, settings)?)
     })
     .await
@@ -181,15 +180,8 @@ impl Core {
     pub fn fetch(self: &Arc<Self>, request: FetchRequest) -> mpsc::Receiver<FetchEvent> {
         let (events, receiver) = mpsc::channel(EVENTS);
         let core = Arc::clone(self);
-        let stop = self.stop.clone();
         self.tasks.spawn(async move {
-            let gone = events.clone();
-            let outcome = tokio::select! {
-                outcome = fetch::fetch(&core, &request, &events) => outcome,
-                () = stop.cancelled() => Err(Failure::new(FailureKind::Interrupted, "the node is shutting down")),
-                () = gone.closed() => return,
-            };
-            if let Err(failure) = outcome {
+            if let Err(failure) = fetch::fetch(&core, &request, &events).await {
                 // Fails only when nobody listens any more.
                 let _ = events.send(FetchEvent::Failed(failure)).await;
             }
