@@ -1,11 +1,14 @@
 //! A fetch from hash to files: find out what the hash is, plan, join the swarm, place each file when it is complete and proved.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod chosen;
+mod pull;
+mod watched;
+
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use p2pweights_protocol::engine::{Command, Want};
 use p2pweights_protocol::ids::{BlobHash, PeerId, SwarmId};
 use p2pweights_protocol::limits;
@@ -15,14 +18,16 @@ use p2pweights_protocol::span_set::SpanSet;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::driver::{BlobLook, DriverHandle, Look, Stopped};
+use self::chosen::{Chosen, chosen};
+use self::pull::Pull;
+use self::watched::Watched;
+use crate::driver::{Look, Stopped};
 use crate::inventory::held_bytes;
 use crate::node::{Core, blocking};
 use crate::peer_name::peer_name;
 use crate::publish::pin;
-use crate::report::{Failure, FailureKind, FetchEvent, FetchRequest, FilePlan, FileProgress, SourceReport};
-use crate::speed::Speed;
-use crate::store::{Export, Store};
+use crate::report::{Failure, FailureKind, FetchEvent, FetchRequest, FilePlan, SourceReport};
+use crate::store::Export;
 
 /// How often progress is told.
 const TICK: Duration = Duration::from_millis(250);
@@ -401,167 +406,10 @@ impl Fetching<'_> {
     }
 }
 
-/// The files of a plan on their way.
-struct Pull<'a> {
-    fetching: &'a Fetching<'a>,
-    files: &'a [File],
-    /// The distinct blobs, in order.
-    blobs: Vec<BlobHash>,
-    /// Which of them each file needs.
-    blob_of: Vec<usize>,
-    sizes: Vec<u64>,
-    waiting: BTreeSet<usize>,
-    told: Vec<u64>,
-    speed: Speed,
-    last_bytes: u64,
-    last_news: Instant,
-}
-
-impl<'a> Pull<'a> {
-    /// Joins the swarm for all blobs that are not complete yet.
-    async fn new(fetching: &'a Fetching<'a>, plan: &'a Plan, watched: &Watched<'_>) -> Result<Pull<'a>, Failure> {
-        let mut index_of = BTreeMap::new();
-        let (mut blobs, mut sizes) = (Vec::new(), Vec::new());
-        let mut blob_of = Vec::new();
-        for file in &plan.files {
-            let index = *index_of.entry(file.blob).or_insert_with(|| {
-                blobs.push(file.blob);
-                sizes.push(file.bytes);
-                blobs.len() - 1
-            });
-            blob_of.push(index);
-        }
-        watched.add(&blobs).await?;
-        let (store, asked) = (fetching.core.store.clone(), blobs.clone());
-        let known = sizes.clone();
-        let wants = blocking(move || wants(&store, &asked, &known)).await?;
-        if !wants.is_empty() {
-            fetching.join(wants).await?;
-        }
-        let files = &plan.files;
-        Ok(Self {
-            fetching,
-            files,
-            waiting: (0..files.len()).collect(),
-            told: vec![0; files.len()],
-            blobs,
-            blob_of,
-            sizes,
-            speed: Speed::default(),
-            last_bytes: 0,
-            last_news: Instant::now(),
-        })
-    }
-
-    /// A look at every blob; one that is not fetched (any more) is looked up in the store.
-    async fn look(&mut self) -> Result<Look, Failure> {
-        let mut look = self.fetching.look(self.blobs.clone()).await?;
-        for ((blob, size), state) in self.blobs.iter().zip(&self.sizes).zip(&mut look.blobs) {
-            if !state.stored && self.fetching.core.store.blob(*blob).is_some_and(|status| status.complete) {
-                *state = BlobLook { stored: true, complete: true, verified: *size, ..*state };
-            }
-            if state.complete {
-                state.verified = *size;
-            }
-        }
-        let bytes = look.blobs.iter().map(|blob| blob.verified).sum();
-        if bytes != self.last_bytes {
-            (self.last_bytes, self.last_news) = (bytes, Instant::now());
-        }
-        self.speed.record(Instant::now().into_std(), bytes);
-        Ok(look)
-    }
-
-    fn is_stored(&self, look: &Look, file: usize) -> bool {
-        look.blobs[self.blob_of[file]].stored
-    }
-
-    /// Files that have become complete since the last time.
-    fn take_complete(&mut self, look: &Look) -> Vec<usize> {
-        let complete: Vec<usize> = self.waiting.iter().copied().filter(|file| look.blobs[self.blob_of[*file]].complete).collect();
-        self.waiting.retain(|file| !complete.contains(file));
-        complete
-    }
-
-    fn is_over(&self) -> bool {
-        self.waiting.is_empty()
-    }
-
-    fn progress(&mut self, look: &Look) -> FetchEvent {
-        let mut files = Vec::new();
-        let (mut bytes, mut total) = (0, 0);
-        for (index, file) in self.files.iter().enumerate() {
-            let verified = look.blobs[self.blob_of[index]].verified;
-            (bytes, total) = (bytes + verified, total + file.bytes);
-            if std::mem::replace(&mut self.told[index], verified) != verified {
-                files.push(FileProgress { file: index, bytes: verified });
-            }
-        }
-        let rate = self.speed.bytes_per_s();
-        let eta_s = (total - bytes).checked_div(rate);
-        FetchEvent::Progress { bytes, total, rate, eta_s, sources: look.busy, files }
-    }
-
-    /// Says why it cannot go on, if it cannot.
-    fn check(&self, look: &Look) -> Result<(), Failure> {
-        if let Some(paused) = &look.paused {
-            let message = format!("{}; everything verified is kept, run it again to go on", paused.message);
-            return Err(Failure::new(FailureKind::Disk, message));
-        }
-        let waited = self.last_news.elapsed();
-        if waited < self.fetching.timeout() {
-            return Ok(());
-        }
-        let missing: u64 = self.sizes.iter().zip(&look.blobs).map(|(size, blob)| size - blob.verified.min(*size)).sum();
-        let providers = look.blobs.iter().map(|blob| blob.providers).max().unwrap_or(0);
-        let disputed = look.blobs.iter().filter_map(|blob| blob.disputed).next();
-        let reason = match (disputed, providers) {
-            (Some(claimed), _) => {
-                format!("a provider holds a file with {claimed} bytes, which is not what the manifest says")
-            }
-            (None, 0) => "no connected peer provides any of it".to_owned(),
-            (None, _) => {
-                let unavailable: u32 = look.blobs.iter().map(|blob| blob.unavailable).sum();
-                format!("{providers} providers are connected, {unavailable} pieces are held by none of them")
-            }
-        };
-        let message = format!(
-            "nothing arrived for {} s with {missing} bytes missing: {reason}; what is verified is kept, run it again to go on",
-            waited.as_secs()
-        );
-        let kind = if self.last_bytes == 0 && providers == 0 { FailureKind::NotFound } else { FailureKind::Incomplete };
-        Err(Failure::new(kind, message))
-    }
-}
-
 impl Plan {
     fn bytes(&self) -> u64 {
         self.files.iter().map(|file| file.bytes).sum()
     }
-}
-
-/// What is to be asked of the swarm: blobs that are not complete. Empty ones are made here.
-fn wants(store: &Store, blobs: &[BlobHash], sizes: &[u64]) -> Result<Vec<Want>, Failure> {
-    let mut wants = Vec::new();
-    for (blob, size) in blobs.iter().zip(sizes) {
-        if *size == 0 {
-            store.put_bytes(b"")?;
-            continue;
-        }
-        match store.blob(*blob) {
-            Some(status) if status.complete => (),
-            status => {
-                // Another size than the manifest's: whatever is held belongs to the blob, so the manifest is wrong.
-                if let Some(status) = status.as_ref().filter(|status| status.size != *size && !status.held.is_empty()) {
-                    let message = format!("{blob} has {} bytes, the manifest says {size}", status.size);
-                    return Err(Failure::new(FailureKind::Refused, message));
-                }
-                let held = status.map_or_else(SpanSet::new, |status| status.held);
-                wants.push(Want { blob: *blob, size: Some(*size), held });
-            }
-        }
-    }
-    Ok(wants)
 }
 
 /// Tells the network where the peers are that the user named.
@@ -579,32 +427,6 @@ fn introduce(core: &Core, request: &FetchRequest, link: &Link) -> Result<Vec<Pee
     Ok(providers)
 }
 
-/// Which files the user wants.
-struct Chosen {
-    include: Option<GlobSet>,
-    exclude: GlobSet,
-}
-
-impl Chosen {
-    fn wants(&self, path: &str) -> bool {
-        self.include.as_ref().is_none_or(|include| include.is_match(path)) && !self.exclude.is_match(path)
-    }
-}
-
-fn chosen(request: &FetchRequest) -> Result<Chosen, Failure> {
-    let set = |flag: &str, globs: &[String]| {
-        let mut set = GlobSetBuilder::new();
-        for glob in globs {
-            let usage = |error: globset::Error| Failure::new(FailureKind::Usage, format!("{flag} {glob:?}: {}", error.kind()));
-            set.add(GlobBuilder::new(glob).build().map_err(usage)?);
-        }
-        set.build().map_err(|error| Failure::new(FailureKind::Usage, format!("{flag}: {error}")))
-    };
-    let include = set("--include", &request.include)?;
-    let exclude = set("--exclude", &request.exclude)?;
-    Ok(Chosen { include: (!request.include.is_empty()).then_some(include), exclude })
-}
-
 fn hash_of(path: &Path) -> Option<BlobHash> {
     let mut hasher = blake3::Hasher::new();
     hasher.update_reader(std::fs::File::open(path).ok()?).ok()?;
@@ -618,32 +440,4 @@ fn stopped(error: Stopped) -> Failure {
 async fn wait(changes: &mut tokio::sync::watch::Receiver<u64>, at_most: Duration) {
     // Ends early when something changed; the driver's end shows at the next look.
     let _ = tokio::time::timeout(at_most, changes.changed()).await;
-}
-
-/// Blobs watched for one fetch.
-struct Watched<'a> {
-    driver: &'a DriverHandle,
-    blobs: std::sync::Mutex<BTreeSet<BlobHash>>,
-}
-
-impl<'a> Watched<'a> {
-    fn start(driver: &'a DriverHandle) -> Self {
-        Self { driver, blobs: Default::default() }
-    }
-
-    async fn add(&self, blobs: &[BlobHash]) -> Result<(), Failure> {
-        let new: Vec<BlobHash> = {
-            let mut known = self.blobs.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            blobs.iter().filter(|blob| known.insert(**blob)).copied().collect()
-        };
-        self.driver.watch(new).await.map_err(stopped)
-    }
-
-    async fn end(self) {
-        let blobs: Vec<BlobHash> =
-            self.blobs.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner).into_iter().collect();
-        // Fails only when the driver has stopped, and then nothing is watched.
-        let _ = self.driver.unwatch(blobs.clone()).await;
-        let _ = self.driver.release(blobs).await;
-    }
 }

@@ -1,0 +1,159 @@
+//! How the rest of the node speaks to the driver, and what it is told: messages, no locks.
+
+use std::collections::BTreeMap;
+
+use p2pweights_protocol::engine::{BlobProgress, Command};
+use p2pweights_protocol::ids::{BlobHash, PeerId, SwarmId};
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// A look at some blobs being fetched.
+#[derive(Debug, Clone, Default)]
+pub struct Look {
+    /// How far each blob asked about is.
+    pub blobs: Vec<BlobLook>,
+    /// Peers connected.
+    pub connected: usize,
+    /// Peers known to provide the swarm, connected or not.
+    pub providers: usize,
+    /// Sources of which something is asked now.
+    pub busy: usize,
+    /// Verified bytes by source, over these blobs, since they were first watched.
+    pub sources: BTreeMap<PeerId, u64>,
+    /// Why fetching is paused, if it is.
+    pub paused: Option<Paused>,
+    /// Warnings since the start, with their numbers.
+    pub warnings: Vec<(u64, String)>,
+}
+
+/// Why fetching is paused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Paused {
+    /// What the store said.
+    pub message: String,
+    /// Whether there is no room.
+    pub full: bool,
+}
+
+/// How far one blob is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct BlobLook {
+    /// Its size, once proved or given.
+    pub size: Option<u64>,
+    /// Verified bytes.
+    pub verified: u64,
+    /// Bytes asked for and not yet here.
+    pub in_flight: u64,
+    /// Connected peers that hold some of it.
+    pub providers: usize,
+    /// Pieces still missing that no connected peer holds.
+    pub unavailable: u32,
+    /// Every group is verified and written.
+    pub complete: bool,
+    /// Every group is durable, too.
+    pub stored: bool,
+    /// A provider holds it with another size than the manifest says.
+    pub disputed: Option<u64>,
+}
+
+/// What the driver knows of a swarm being fetched.
+#[derive(Debug, Clone)]
+pub struct SwarmLook {
+    /// The swarm.
+    pub swarm: SwarmId,
+    /// Sum over its unfinished blobs.
+    pub progress: BlobProgress,
+}
+
+/// The state of all that the driver drives.
+#[derive(Debug, Clone, Default)]
+pub struct Overview {
+    /// Swarms being fetched.
+    pub swarms: Vec<SwarmLook>,
+    /// Why fetching is paused, if it is.
+    pub paused: Option<Paused>,
+    /// Verified bytes received from each peer since the start.
+    pub received: BTreeMap<PeerId, u64>,
+    /// Bytes sent to each peer since the start.
+    pub sent: BTreeMap<PeerId, u64>,
+    /// Strikes against each of these peers.
+    pub strikes: BTreeMap<PeerId, u32>,
+}
+
+/// What the driver can be asked.
+pub(super) enum Order {
+    Engine(Command),
+    Enter { swarm: SwarmId },
+    Leave { swarm: SwarmId },
+    Look { swarm: SwarmId, blobs: Vec<BlobHash>, reply: oneshot::Sender<Look> },
+    Watch { blobs: Vec<BlobHash> },
+    Unwatch { blobs: Vec<BlobHash> },
+    Overview { reply: oneshot::Sender<Overview> },
+    Release { blobs: Vec<BlobHash> },
+}
+
+/// Speaks to the driver.
+#[derive(Debug, Clone)]
+pub struct DriverHandle {
+    orders: mpsc::Sender<Order>,
+    changes: watch::Receiver<u64>,
+}
+
+/// The driver has stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the node is shutting down")]
+pub struct Stopped;
+
+impl DriverHandle {
+    pub(super) fn new(orders: mpsc::Sender<Order>, changes: watch::Receiver<u64>) -> Self {
+        Self { orders, changes }
+    }
+
+    /// Passes a command to the engine.
+    pub async fn command(&self, command: Command) -> Result<(), Stopped> {
+        self.orders.send(Order::Engine(command)).await.map_err(|_| Stopped)
+    }
+
+    /// One more fetch of this swarm begins.
+    pub async fn enter(&self, swarm: SwarmId) -> Result<(), Stopped> {
+        self.orders.send(Order::Enter { swarm }).await.map_err(|_| Stopped)
+    }
+
+    /// A fetch of this swarm has ended; with the last one the swarm is left.
+    pub async fn leave(&self, swarm: SwarmId) -> Result<(), Stopped> {
+        self.orders.send(Order::Leave { swarm }).await.map_err(|_| Stopped)
+    }
+
+    /// From now on, until [`unwatch`](Self::unwatch), takes note of what becomes of these blobs and who delivers them.
+    pub async fn watch(&self, blobs: Vec<BlobHash>) -> Result<(), Stopped> {
+        self.orders.send(Order::Watch { blobs }).await.map_err(|_| Stopped)
+    }
+
+    /// Looks at these watched blobs of a swarm.
+    pub async fn look(&self, swarm: SwarmId, blobs: Vec<BlobHash>) -> Result<Look, Stopped> {
+        let (reply, answer) = oneshot::channel();
+        self.orders.send(Order::Look { swarm, blobs, reply }).await.map_err(|_| Stopped)?;
+        answer.await.map_err(|_| Stopped)
+    }
+
+    /// No longer watches these blobs.
+    pub async fn unwatch(&self, blobs: Vec<BlobHash>) -> Result<(), Stopped> {
+        self.orders.send(Order::Unwatch { blobs }).await.map_err(|_| Stopped)
+    }
+
+    /// Syncs and closes what is open of these blobs.
+    pub async fn release(&self, blobs: Vec<BlobHash>) -> Result<(), Stopped> {
+        self.orders.send(Order::Release { blobs }).await.map_err(|_| Stopped)
+    }
+
+    /// The state of everything.
+    pub async fn overview(&self) -> Result<Overview, Stopped> {
+        let (reply, answer) = oneshot::channel();
+        self.orders.send(Order::Overview { reply }).await.map_err(|_| Stopped)?;
+        answer.await.map_err(|_| Stopped)
+    }
+
+    /// Changes whenever a blob is complete, a size is proved or fetching is paused: when it is worth looking again.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.clone()
+    }
+}

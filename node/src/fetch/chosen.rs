@@ -1,0 +1,33 @@
+//! Which files of a model the user wants: `--include` and `--exclude`.
+
+use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+
+use crate::report::{Failure, FailureKind, FetchRequest};
+
+/// Which files the user wants.
+pub(super) struct Chosen {
+    include: Option<GlobSet>,
+    exclude: GlobSet,
+}
+
+impl Chosen {
+    /// Whether this file is wanted.
+    pub(super) fn wants(&self, path: &str) -> bool {
+        self.include.as_ref().is_none_or(|include| include.is_match(path)) && !self.exclude.is_match(path)
+    }
+}
+
+/// Reads the globs of a request.
+pub(super) fn chosen(request: &FetchRequest) -> Result<Chosen, Failure> {
+    let set = |flag: &str, globs: &[String]| {
+        let mut set = GlobSetBuilder::new();
+        for glob in globs {
+            let usage = |error: globset::Error| Failure::new(FailureKind::Usage, format!("{flag} {glob:?}: {}", error.kind()));
+            set.add(GlobBuilder::new(glob).build().map_err(usage)?);
+        }
+        set.build().map_err(|error| Failure::new(FailureKind::Usage, format!("{flag}: {error}")))
+    };
+    let include = set("--include", &request.include)?;
+    let exclude = set("--exclude", &request.exclude)?;
+    Ok(Chosen { include: (!request.include.is_empty()).then_some(include), exclude })
+}
