@@ -17,6 +17,8 @@ pub const MANIFEST_TOTAL_BYTES: u64 = 1 << 53;
 pub const PATH_BYTES: usize = 1024;
 /// Longest component of such a path: the limit of ext4, APFS and NTFS.
 pub const PATH_COMPONENT_BYTES: usize = 255;
+/// Longest name of a network: it stands in every protocol name. Lower-case letters, digits and `-`.
+pub const NETWORK_NAME_BYTES: usize = 32;
 /// Longest agent text in a greeting; it ends up in logs.
 pub const AGENT_BYTES: usize = 64;
 

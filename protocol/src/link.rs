@@ -7,6 +7,7 @@ use std::str::FromStr;
 use thiserror::Error;
 
 use crate::ids::{BlobHash, ParseHashError};
+use crate::limits;
 use crate::manifest::is_invisible;
 
 /// What every link begins with.
@@ -20,7 +21,7 @@ pub const LINK_PROVIDER_BYTES: usize = 512;
 /// Longest name in a link: that of a model, `ORG/MODEL`, is at most 193.
 pub const LINK_NAME_BYTES: usize = 255;
 /// Longest network name: it is part of every protocol name.
-pub const LINK_NETWORK_BYTES: usize = 64;
+pub const LINK_NETWORK_BYTES: usize = limits::NETWORK_NAME_BYTES;
 
 const _: () = assert!(3 * (LINK_PROVIDERS * LINK_PROVIDER_BYTES + LINK_NAME_BYTES + LINK_NETWORK_BYTES) + 1024 < LINK_BYTES);
 
@@ -122,7 +123,7 @@ impl Link {
 
     /// With the network in which the providers are, instead of the one it had.
     pub fn with_network(mut self, network: &str) -> Result<Self, LinkError> {
-        checked(NETWORK, network, LINK_NETWORK_BYTES, |c| matches!(c, 'a'..='z' | '0'..='9' | '.' | '_' | '-'))?;
+        checked(NETWORK, network, LINK_NETWORK_BYTES, |c| matches!(c, 'a'..='z' | '0'..='9' | '-'))?;
         self.network = Some(network.to_owned());
         Ok(self)
     }

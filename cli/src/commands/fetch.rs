@@ -13,7 +13,6 @@ use crate::interrupts::Interrupts;
 use crate::output::Output;
 use crate::progress::FetchProgress;
 use crate::settings::{Key, Origin, Settings};
-use crate::size;
 
 pub async fn run(output: Output, settings: Settings, arguments: FetchArguments) -> Result<(), CommandError> {
     let mut interrupts = Interrupts::listen()?;
@@ -78,19 +77,18 @@ async fn check_network(session: &Session, settings: &Settings) -> Result<(), Com
 async fn fetch(output: Output, session: &Session, settings: &Settings, request: FetchRequest) -> Result<(), CommandError> {
     check_network(session, settings).await?;
     let dry_run = request.dry_run;
-    let timeout_s = request.timeout_s;
     let mut progress = FetchProgress::new(output, dry_run);
     let mut events = session.fetch(request).await?;
-    let mut asked = None;
+    let mut peers = 0;
     while let Some(event) = events.recv().await {
-        if let FetchEvent::Searching { peers_asked, connected, .. } = &event {
-            asked = Some((*peers_asked, *connected));
+        if let FetchEvent::Searching { connected, .. } = &event {
+            peers = *connected;
         }
         let last = matches!(event, FetchEvent::Done { .. });
         match event {
             FetchEvent::Failed(failure) => {
                 drop(progress);
-                let hint = hint(failure.kind, asked, timeout_s);
+                let hint = hint(failure.kind, peers);
                 let error = CommandError::from(failure);
                 return Err(match hint {
                     Some(hint) => error.or_hint(hint),
@@ -107,15 +105,16 @@ async fn fetch(output: Output, session: &Session, settings: &Settings, request: 
         .or_hint("run the same command again: it goes on from there"))
 }
 
-fn hint(kind: FailureKind, asked: Option<(u64, usize)>, timeout_s: u64) -> Option<String> {
+fn hint(kind: FailureKind, connected: usize) -> Option<String> {
     match kind {
         FailureKind::NotFound => {
-            let (asked, connected) = asked.unwrap_or_default();
-            let asked = size::count(usize::try_from(asked).unwrap_or(usize::MAX), "peer");
-            Some(format!(
-                "{asked} asked in {timeout_s} s, {connected} connected. Check the hash and --network; \
-                 name a peer of the network with --bootstrap, a provider with --peer, or wait longer with --timeout"
-            ))
+            let advice = if connected == 0 {
+                "no peer is connected: name one of the network with --bootstrap, or a provider with --peer"
+            } else {
+                "check the hash and --network; name a peer of the network with --bootstrap, a provider with --peer, or wait \
+                 longer with --timeout"
+            };
+            Some(advice.to_owned())
         }
         FailureKind::Incomplete => {
             Some("what was verified is kept: run the same command again when more providers are there".to_owned())

@@ -5,6 +5,7 @@ mod pull;
 mod watched;
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +28,7 @@ use crate::node::{Core, blocking};
 use crate::peer_name::peer_name;
 use crate::publish::pin;
 use crate::report::{Failure, FailureKind, FetchEvent, FetchRequest, FilePlan, SourceReport};
-use crate::store::Export;
+use crate::store::{Export, PublishMode};
 
 /// How often progress is told.
 const TICK: Duration = Duration::from_millis(250);
@@ -94,12 +95,12 @@ impl Fetching<'_> {
         }
         let plan = self.plan(link, chosen, watched).await?;
         let output = self.output(&plan);
+        if let (Some(output), false) = (&output, self.request.dry_run) {
+            self.check_destination(&plan, output).await?;
+        }
         let held = self.tell_plan(&plan, output.as_deref()).await?;
         if self.request.dry_run {
             return self.done(&plan, output, 0, BTreeMap::new()).await;
-        }
-        if let Some(output) = &output {
-            self.check_destination(&plan, output).await?;
         }
         let missing = plan.bytes().saturating_sub(held);
         self.check_room(missing).await?;
@@ -117,6 +118,10 @@ impl Fetching<'_> {
     async fn plan(&self, link: &Link, chosen: &Chosen, watched: &Watched<'_>) -> Result<Plan, Failure> {
         let hash = link.hash();
         let name = link.name().map(str::to_owned);
+        if hash == BlobHash::of(b"") {
+            // It has no group by which a provider could prove its size.
+            self.core.store.put_bytes(b"")?;
+        }
         let size = match self.core.store.blob(hash) {
             Some(status) => status.size,
             None => self.prove_size(hash, watched).await?,
@@ -189,13 +194,8 @@ impl Fetching<'_> {
 
     fn not_found(&self, hash: BlobHash, look: &Look, peers_asked: u64) -> Failure {
         let waited = self.timeout().as_secs();
-        let advice = if look.connected == 0 {
-            "not one peer is connected: give --bootstrap or --peer with the address of a node"
-        } else {
-            "check the hash, give a provider with --peer, or wait longer with --timeout"
-        };
         let message = format!(
-            "no provider found for {hash} in {waited} s ({peers_asked} DHT requests, {} peers connected and asked); {advice}",
+            "no provider found for {hash} in {waited} s: {peers_asked} requests to the DHT, {} connected peers asked",
             look.connected
         );
         Failure::new(FailureKind::NotFound, message)
@@ -261,18 +261,23 @@ impl Fetching<'_> {
         Ok(held)
     }
 
-    /// Other content under a final name is refused before anything is fetched.
+    /// Other content under a final name is refused before anything is fetched; a file that lies there already as it should need not be
+    /// fetched at all, and is served from there.
     async fn check_destination(&self, plan: &Plan, output: &Path) -> Result<(), Failure> {
-        if self.request.force {
-            return Ok(());
-        }
-        let (files, output) = (plan.files.clone(), output.to_owned());
-        blocking(move || {
+        let (files, output, force) = (plan.files.clone(), output.to_owned(), self.request.force);
+        let store = self.core.store.clone();
+        let adopted = blocking(move || {
+            let mut adopted = Vec::new();
             for file in files {
                 let path = output.join(&file.path);
                 let Ok(metadata) = std::fs::symlink_metadata(&path) else { continue };
                 let same = metadata.is_file() && metadata.len() == file.bytes && hash_of(&path) == Some(file.blob);
-                if !same {
+                let held = store.blob(file.blob).is_some_and(|status| status.complete);
+                if same && !held && file.bytes > 0 {
+                    store.publish_file(&path, PublishMode::Reference, &mut |_| ControlFlow::Continue(()))?;
+                    adopted.push(file.blob);
+                }
+                if !same && !force {
                     let message = format!(
                         "{} exists with other content; move it away, choose another folder with -o, or replace it with --force",
                         path.display()
@@ -280,9 +285,10 @@ impl Fetching<'_> {
                     return Err(Failure::new(FailureKind::Refused, message));
                 }
             }
-            Ok(())
+            Ok(adopted)
         })
-        .await
+        .await?;
+        self.core.offer(adopted).await
     }
 
     async fn check_room(&self, needed: u64) -> Result<(), Failure> {

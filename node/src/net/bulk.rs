@@ -1,24 +1,35 @@
 //! Bulk streams: the seam to the data plane. Whatever carries the bytes, the rest of the node sees a [`BulkStream`] bound to a peer.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use libp2p::StreamProtocol;
 use p2pweights_protocol::ids::PeerId;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use p2pweights_protocol::limits;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 
 use super::control::Outboxes;
+use super::direct::Direct;
 use super::peer_ids::to_libp2p;
-use super::streams::{self, NetStream, OpenError};
+use super::streams::{self, OpenError};
 
 /// Bulk streams that one peer may have open to us: one per connection it may hold.
 pub(super) const STREAMS_PER_PEER: usize = 4;
 /// Bulk streams open to us in total. With windows of 256 KiB and our own buffers about half a megabyte each.
 const STREAMS: usize = 256;
+
+/// How long the rest of a greeting may take; it travels with its first byte.
+const GREETING: Duration = Duration::from_secs(5);
+/// How long a peer whose direct listener could not be reached is asked for streams only.
+const RETRY: Duration = Duration::from_secs(600);
 
 /// Bytes both ways, however they travel.
 pub trait BulkIo: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -40,6 +51,9 @@ pub struct BulkConnector {
     control: libp2p_stream::Control,
     protocol: StreamProtocol,
     outboxes: Outboxes,
+    direct: Option<Arc<Direct>>,
+    /// Peers whose direct listener could not be reached lately: not worth waiting for again.
+    unreachable: Arc<Mutex<BTreeMap<PeerId, Instant>>>,
 }
 
 impl fmt::Debug for BulkConnector {
@@ -49,18 +63,53 @@ impl fmt::Debug for BulkConnector {
 }
 
 impl BulkConnector {
-    pub(super) fn new(control: libp2p_stream::Control, protocol: StreamProtocol, outboxes: Outboxes) -> Self {
-        Self { control, protocol, outboxes }
+    pub(super) fn new(
+        control: libp2p_stream::Control,
+        protocol: StreamProtocol,
+        outboxes: Outboxes,
+        direct: Option<Arc<Direct>>,
+    ) -> Self {
+        Self { control, protocol, outboxes, direct, unreachable: Arc::default() }
     }
 
-    /// A stream to this peer, which must be connected. Ends within ten seconds. The peer may refuse: it takes only so many.
+    /// A stream to this peer, which must be connected: a direct connection if one can be made, else a stream of libp2p's. Ends within 15
+    /// seconds. The peer may refuse: it takes only so many.
     pub async fn open(&self, peer: PeerId) -> Result<BulkStream, OpenError> {
         // Asked for an unconnected peer, libp2p-stream would dial it by itself.
         if !self.outboxes.contains(&peer) {
             return Err(OpenError::NotConnected);
         }
-        let stream = streams::open(&self.control, to_libp2p(peer), &self.protocol).await?;
+        let mut stream = streams::open(&self.control, to_libp2p(peer), &self.protocol).await?;
+        let port = timeout(GREETING, stream.read_u16()).await.map_err(|_| OpenError::Timeout)?.map_err(OpenError::Refused)?;
+        if let Some(direct) = self.direct(peer, port).await {
+            return Ok(direct);
+        }
+        let staying = async {
+            stream.write_u8(streams::STAYING).await?;
+            stream.flush().await
+        };
+        timeout(GREETING, staying).await.map_err(|_| OpenError::Timeout)?.map_err(OpenError::Refused)?;
         Ok(Box::new(stream))
+    }
+
+    async fn direct(&self, peer: PeerId, port: u16) -> Option<BulkStream> {
+        let (direct, ip) = (self.direct.as_ref()?, self.outboxes.ip(&peer)?);
+        let tried = self.unreachable.lock().unwrap_or_else(PoisonError::into_inner).get(&peer).copied();
+        if port == 0 || tried.is_some_and(|tried| tried.elapsed() < RETRY) {
+            return None;
+        }
+        match direct.connect(peer, SocketAddr::new(ip, port)).await {
+            Ok(stream) => Some(stream),
+            Err(error) => {
+                tracing::debug!(peer = %peer.short(), %ip, port, %error, "no direct connection");
+                let mut unreachable = self.unreachable.lock().unwrap_or_else(PoisonError::into_inner);
+                if unreachable.len() >= limits::REMEMBERED_PEERS {
+                    unreachable.clear();
+                }
+                unreachable.insert(peer, Instant::now());
+                None
+            }
+        }
     }
 }
 
@@ -90,23 +139,23 @@ pub(super) struct BulkPermit {
 
 impl BulkPermit {
     /// The stream, counted until it is dropped.
-    pub fn attach(self, stream: NetStream) -> BulkStream {
+    pub fn attach(self, stream: impl BulkIo + 'static) -> BulkStream {
         Box::new(Counted { stream, _permit: self })
     }
 }
 
-struct Counted {
-    stream: NetStream,
+struct Counted<S> {
+    stream: S,
     _permit: BulkPermit,
 }
 
-impl AsyncRead for Counted {
+impl<S: BulkIo> AsyncRead for Counted<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
 
-impl AsyncWrite for Counted {
+impl<S: BulkIo> AsyncWrite for Counted<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }

@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::mem;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,7 @@ use tokio::task::AbortHandle;
 use super::addresses::{class_of, clip, is_loopback};
 use super::bulk::{BulkStream, STREAMS_PER_PEER};
 use super::control::{ReadError, read_messages};
+use super::direct::{DirectArrival, ip_of};
 use super::host::Host;
 use super::streams::{self, Arrival, Kind};
 use super::{NetEvent, PeerClass, PeerStatus, peer_ids};
@@ -203,7 +205,8 @@ impl Host {
         let (peer, life) = (known.peer, known.life);
         let parked = mem::take(&mut known.parked);
         let class = known.class();
-        let queue = self.outboxes.insert(peer);
+        let ip = known.connections.iter().find_map(|connection| ip_of(&connection.address));
+        let queue = self.outboxes.insert(peer, ip);
         let writing = queue.run(self.streams.clone(), self.names.control.clone(), self.names.agent.clone());
         let reports = self.reports.clone();
         known.writer = Some(self.tasks.spawn(async move {
@@ -272,7 +275,7 @@ impl Host {
                     oldest.abort();
                 }
                 let reader = self.tasks.spawn(async move {
-                    let Ok(stream) = streams::greet(arrival.stream).await else { return };
+                    let Ok(stream) = streams::greet(arrival.stream, &[]).await else { return };
                     let wrap = |message| Report { peer, life, news: News::Message(message) };
                     let news = match read_messages(stream, wrap, &reports).await {
                         Ok(()) | Err(ReadError::Broken(_)) => return,
@@ -290,15 +293,43 @@ impl Host {
                 known.readers.push_back(reader);
             }
             Kind::Bulk => {
-                let Some(permit) = self.bulk_limit.admit(&known.bulk_share) else {
+                if self.bulk_limit.admit(&known.bulk_share).is_none() {
                     tracing::debug!(%peer, "bulk stream refused: too many");
                     return;
-                };
+                }
+                // Counted once it is known to stay: most go on over a direct connection, which is counted itself.
+                let (limit, share) = (self.bulk_limit.clone(), known.bulk_share.clone());
+                let port = self.direct_port_for(&arrival.peer).to_be_bytes();
                 self.tasks.spawn(async move {
-                    let Ok(stream) = streams::greet(arrival.stream).await else { return };
-                    let _ = reports.send(Report { peer, life, news: News::Bulk(permit.attach(stream)) }).await;
+                    let Ok(mut stream) = streams::greet(arrival.stream, &port).await else { return };
+                    if streams::stays(&mut stream).await
+                        && let Some(permit) = limit.admit(&share)
+                    {
+                        let _ = reports.send(Report { peer, life, news: News::Bulk(permit.attach(stream)) }).await;
+                    }
                 });
             }
+        }
+    }
+
+    /// The port of our direct listener, for a peer that reached us over the same IP version; 0 if there is none.
+    fn direct_port_for(&self, id: &libp2p::PeerId) -> u16 {
+        let ip = self.peers.get(id).and_then(|known| known.connections.iter().find_map(|open| ip_of(&open.address)));
+        let fits = |at: &&SocketAddr| ip.is_some_and(|ip| ip.is_ipv4() == at.is_ipv4());
+        self.direct_listeners.iter().find(fits).map_or(0, SocketAddr::port)
+    }
+
+    /// A peer opened a direct connection: welcome only from those that are connected anyway.
+    pub(super) fn on_direct(&mut self, arrival: DirectArrival) {
+        let Some(known) = self.peers.get(&arrival.peer).filter(|known| known.stays()) else {
+            return tracing::debug!(peer = %arrival.peer, "direct connection refused: not a connected peer");
+        };
+        match self.bulk_limit.admit(&known.bulk_share) {
+            Some(permit) => {
+                let (peer, stream) = (known.peer, permit.attach(arrival.stream));
+                self.emit(NetEvent::Bulk { peer, stream });
+            }
+            None => tracing::debug!(peer = %arrival.peer, "direct connection refused: too many"),
         }
     }
 

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -65,6 +66,8 @@ pub(super) struct Outboxes(Arc<RwLock<HashMap<PeerId, Outbox>>>);
 struct Outbox {
     frames: mpsc::Sender<Vec<u8>>,
     gauge: Arc<Gauge>,
+    /// Where the peer is, for connections beside those of libp2p.
+    ip: Option<IpAddr>,
 }
 
 #[derive(Debug, Default)]
@@ -97,11 +100,16 @@ impl Outboxes {
         self.0.read().unwrap_or_else(PoisonError::into_inner).contains_key(peer)
     }
 
+    /// Where a connected peer is, if it is reached at an IP address.
+    pub fn ip(&self, peer: &PeerId) -> Option<IpAddr> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).get(peer)?.ip
+    }
+
     /// A peer is connected: its queue, to be emptied by [`OutQueue::run`].
-    pub fn insert(&self, peer: PeerId) -> OutQueue {
+    pub fn insert(&self, peer: PeerId, ip: Option<IpAddr>) -> OutQueue {
         let (sender, frames) = mpsc::channel(QUEUE_FRAMES);
         let gauge = Arc::new(Gauge::default());
-        let outbox = Outbox { frames: sender, gauge: gauge.clone() };
+        let outbox = Outbox { frames: sender, gauge: gauge.clone(), ip };
         self.0.write().unwrap_or_else(PoisonError::into_inner).insert(peer, outbox);
         OutQueue { peer, frames, gauge }
     }
@@ -297,7 +305,7 @@ mod tests {
         let outboxes = Outboxes::default();
         let message = Message::Interest { blobs: vec![p2pweights_protocol::ids::BlobHash([1; 32]); limits::BLOBS_PER_MESSAGE] };
         assert_eq!(outboxes.send(&peer(), &message), Err(SendError::NotConnected));
-        let queue = outboxes.insert(peer());
+        let queue = outboxes.insert(peer(), None);
         let taken = (0..1000).take_while(|_| outboxes.send(&peer(), &message).is_ok()).count();
         assert_eq!(taken, QUEUE_BYTES / encode_frame(&message).len());
         queue.gauge.overflow.notified().await;

@@ -4,7 +4,8 @@
 use std::cmp::Reverse;
 use std::collections::{HashMap, VecDeque};
 use std::error::Error;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
@@ -24,9 +25,11 @@ use super::announcer::Announcer;
 use super::behaviour::{NodeBehaviour, identify_version, stream_protocol};
 use super::bootstrap::Bootstrap;
 use super::bulk::{BulkConnector, BulkLimit};
+use super::certificates::Certificates;
 use super::connections::{Peer, Report, cut};
 use super::control::Outboxes;
 use super::dials::Dial;
+use super::direct::{Direct, DirectArrival};
 use super::lookups::Lookups;
 use super::streams::{self, Arrival, Kind};
 use super::transport::build_swarm;
@@ -90,6 +93,10 @@ pub(super) struct Host {
     pending: VecDeque<NetEvent>,
     report_queue: mpsc::Receiver<Report>,
     arrivals: mpsc::Receiver<Arrival>,
+    direct: Arc<Direct>,
+    pub(super) direct_listeners: Vec<SocketAddr>,
+    direct_sender: mpsc::Sender<DirectArrival>,
+    direct_arrivals: mpsc::Receiver<DirectArrival>,
     external: Vec<Multiaddr>,
     swept: Instant,
 }
@@ -124,6 +131,7 @@ impl Host {
         };
         let behaviour = NodeBehaviour::new(&config.keypair, network, &names.agent, config.mdns);
         let mut streams = behaviour.streams.new_control();
+        let certificates = Certificates::new(&config.keypair, &format!("{}/direct", names.bulk))?;
         let swarm = build_swarm(config.keypair.clone(), behaviour)?;
         let (arrival_sender, arrivals) = mpsc::channel(ARRIVALS);
         let mut tasks = JoinSet::new();
@@ -132,6 +140,7 @@ impl Host {
             tasks.spawn(streams::accept(incoming, kind, arrival_sender.clone()));
         }
         let (reports, report_queue) = mpsc::channel(REPORTS);
+        let (direct_sender, direct_arrivals) = mpsc::channel(ARRIVALS);
         Ok(Self {
             swarm,
             peers: HashMap::new(),
@@ -155,6 +164,10 @@ impl Host {
             pending: VecDeque::new(),
             report_queue,
             arrivals,
+            direct: Arc::new(Direct::new(certificates)),
+            direct_listeners: Vec::new(),
+            direct_sender,
+            direct_arrivals,
             external: Vec::new(),
             swept: now,
         })
@@ -165,7 +178,8 @@ impl Host {
     }
 
     pub fn bulk_connector(&self) -> BulkConnector {
-        BulkConnector::new(self.streams.clone(), self.names.bulk.clone(), self.outboxes.clone())
+        let direct = Some(Arc::clone(&self.direct));
+        BulkConnector::new(self.streams.clone(), self.names.bulk.clone(), self.outboxes.clone(), direct)
     }
 
     /// Listens on all of these, and waits until it is known where.
@@ -214,6 +228,16 @@ impl Host {
         }
     }
 
+    /// Listens for direct connections, too, wherever there is a TCP listener.
+    pub async fn listen_directly(&mut self, addresses: &[Multiaddr]) {
+        for listener in Direct::listen(addresses).await {
+            let Ok(address) = listener.local_addr() else { continue };
+            tracing::info!(%address, "listening for direct connections");
+            self.direct_listeners.push(address);
+            self.tasks.spawn(Arc::clone(&self.direct).accept(listener, self.direct_sender.clone()));
+        }
+    }
+
     /// Runs until told to stop, or until nobody listens.
     pub async fn run(mut self, mut stop: oneshot::Receiver<()>) {
         let mut tick = interval(TICK);
@@ -233,6 +257,7 @@ impl Host {
                 event = self.swarm.select_next_some(), if roomy => self.on_swarm_event(event),
                 Some(report) = self.report_queue.recv(), if roomy => self.on_report(report),
                 Some(arrival) = self.arrivals.recv(), if roomy => self.on_arrival(arrival),
+                Some(arrival) = self.direct_arrivals.recv(), if roomy => self.on_direct(arrival),
                 Some(command) = self.commands.recv(), if listened_to => self.on_command(command),
                 Some(reply) = self.status_requests.recv() => drop(reply.send(self.status())),
                 _ = tick.tick() => self.on_tick(Instant::now()),

@@ -17,9 +17,11 @@ mod announcer;
 mod behaviour;
 mod bootstrap;
 mod bulk;
+mod certificates;
 mod connections;
 mod control;
 mod dials;
+mod direct;
 mod discovery;
 mod host;
 mod jitter;
@@ -39,6 +41,7 @@ use libp2p::Multiaddr;
 use libp2p::identity::Keypair;
 pub use p2pweights_protocol::engine::PeerClass;
 use p2pweights_protocol::ids::{BlobHash, PeerId};
+use p2pweights_protocol::limits;
 use p2pweights_protocol::wire::Message;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
@@ -62,14 +65,12 @@ const EVENTS: usize = 256;
 const STATUS_REQUESTS: usize = 16;
 /// How long an answer about the status may take. The host answers between two facts, so only an overloaded machine takes longer.
 const STATUS: Duration = Duration::from_secs(5);
-/// Longest name of a network; it is part of every protocol name.
-const NETWORK_BYTES: usize = 64;
 
 /// Why the network cannot be used as told.
 #[derive(Debug, Error)]
 pub enum NetError {
     /// The network's name does not fit into protocol names.
-    #[error("network name {0:?} is not made of up to {NETWORK_BYTES} letters, digits, `-`, `_` and `.`")]
+    #[error("network name {0:?} is not made of up to {max} lower-case letters, digits and `-`", max = limits::NETWORK_NAME_BYTES)]
     Network(String),
     /// The keypair is of a kind that this network does not use.
     #[error("the keypair is not an Ed25519 one")]
@@ -240,6 +241,7 @@ impl Net {
         let (stop, stopped) = oneshot::channel();
         let mut host = Host::new(&config, command_queue, status_queue, events)?;
         host.listen(&config.listen).await?;
+        host.listen_directly(&config.listen).await;
         let outboxes = host.outboxes();
         let bulk = host.bulk_connector();
         let task = tokio::spawn(host.run(stopped));
@@ -355,8 +357,8 @@ fn peer_address(address: &Multiaddr) -> Result<(Multiaddr, libp2p::PeerId, PeerI
 }
 
 fn check_network_name(name: &str) -> Result<(), NetError> {
-    let fits = (1..=NETWORK_BYTES).contains(&name.len());
-    if fits && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')) {
+    let fits = (1..=limits::NETWORK_NAME_BYTES).contains(&name.len());
+    if fits && name.chars().all(|c| matches!(c, 'a'..='z' | '0'..='9' | '-')) {
         Ok(())
     } else {
         Err(NetError::Network(name.to_owned()))

@@ -16,8 +16,13 @@ use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt};
 
-/// What an acceptor sends first on every stream that it takes.
+/// What an acceptor sends first on every stream that it takes. On a bulk stream the port of its direct listener follows, big-endian;
+/// 0 for none.
 pub const ACCEPTED: u8 = 1;
+/// What the opener of a bulk stream sends when it stays on it, instead of on a direct connection.
+pub const STAYING: u8 = 2;
+/// How long the opener of a bulk stream may take to choose.
+const CHOICE: Duration = Duration::from_secs(10);
 /// How long opening a stream may take, all attempts together.
 const OPEN: Duration = Duration::from_secs(10);
 /// Attempts at opening a stream.
@@ -76,15 +81,20 @@ async fn open_once(mut control: Control, peer: PeerId, protocol: StreamProtocol)
     }
 }
 
-/// Takes a stream that a peer opened.
-pub(super) async fn greet(stream: Stream) -> io::Result<NetStream> {
+/// Takes a stream that a peer opened. `more` follows the greeting at once.
+pub(super) async fn greet(stream: Stream, more: &[u8]) -> io::Result<NetStream> {
     let mut stream = stream.compat();
     let greeting = async {
-        stream.write_all(&[ACCEPTED]).await?;
+        stream.write_all(&[&[ACCEPTED], more].concat()).await?;
         stream.flush().await
     };
     timeout(GREET, greeting).await??;
     Ok(stream)
+}
+
+/// Waits until the opener of a bulk stream stays on it; `false` if it goes elsewhere.
+pub(super) async fn stays(stream: &mut NetStream) -> bool {
+    matches!(timeout(CHOICE, stream.read_u8()).await, Ok(Ok(STAYING)))
 }
 
 /// What a stream carries.

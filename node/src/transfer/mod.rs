@@ -12,7 +12,7 @@ mod writers;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use p2pweights_protocol::engine::{FetchOutcome, Input};
+use p2pweights_protocol::engine::{FetchOutcome, Input, ServeOutcome};
 use p2pweights_protocol::geometry::Span;
 use p2pweights_protocol::ids::{BlobHash, PeerId, RequestId};
 use p2pweights_protocol::wire::BulkRequest;
@@ -118,7 +118,9 @@ impl Transfers {
 
     /// Serves a request.
     pub fn serve(&self, peer: PeerId, request: RequestId, blob: BlobHash, span: Span) {
-        self.waiting.order(peer, request, Order::Serve { request, blob, span });
+        if !self.waiting.order(peer, request, Order::Serve { request, blob, span }) {
+            self.report(Fact::Engine(Input::ServeEnded { peer, request, outcome: ServeOutcome::Lost }));
+        }
     }
 
     /// Refuses a request.

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Read;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -62,7 +63,7 @@ impl Receiver {
         let (requests, queue) = mpsc::channel(QUEUE);
         let open = Open::default();
         let receiver = Self { requests, open: Arc::clone(&open), stop: stop.clone() };
-        let task = Task { provider, open, writers, syncer, facts };
+        let task = Task { provider, open, store_failed: AtomicBool::new(false), writers, syncer, facts };
         let tracker = tasks.clone();
         tasks.spawn(async move { task.run(connector, queue, stop, tracker).await });
         receiver
@@ -98,6 +99,8 @@ impl SpanSink for Nowhere {
 struct Task {
     provider: PeerId,
     open: Open,
+    /// Our own store failed: the provider is not to blame for what is lost with the stream.
+    store_failed: AtomicBool,
     writers: Arc<Writers>,
     syncer: SyncHandle,
     facts: Facts,
@@ -225,7 +228,7 @@ impl Task {
             // A twin was faster: check what comes, so that the stream goes on, and keep nothing.
             Err(StoreError::AlreadyComplete(_)) => return self.prove(request, reader),
             Err(error) => {
-                self.tell(store_failed(&error));
+                self.store_failed(&error);
                 return (FetchOutcome::StoreFailed, 0, false);
             }
         };
@@ -240,11 +243,16 @@ impl Task {
                 (FetchOutcome::BadBytes, verified_groups, false)
             }
             Err(ReceiveError::Store(error)) => {
-                self.tell(store_failed(&error));
+                self.store_failed(&error);
                 (FetchOutcome::StoreFailed, verified_groups, false)
             }
             Err(ReceiveError::Ended | ReceiveError::Read(_)) => (FetchOutcome::Lost, verified_groups, false),
         }
+    }
+
+    fn store_failed(&self, error: &StoreError) {
+        self.store_failed.store(true, Ordering::Relaxed);
+        self.tell(store_failed(error));
     }
 
     fn malformed(&self) {
@@ -264,9 +272,11 @@ impl Task {
     /// The stream is over: so is all that was asked on it.
     async fn end_all(&self, queue: &mut mpsc::Receiver<BulkRequest>) {
         queue.close();
+        let ours = self.store_failed.load(Ordering::Relaxed);
+        let outcome = if ours { FetchOutcome::Cancelled } else { FetchOutcome::Lost };
         let lost = std::mem::take(&mut *locked(&self.open));
         for request in lost.into_keys() {
-            let input = Input::FetchEnded { request, outcome: FetchOutcome::Lost, verified_groups: 0 };
+            let input = Input::FetchEnded { request, outcome, verified_groups: 0 };
             if self.facts.send(Fact::Engine(input)).await.is_err() {
                 return;
             }

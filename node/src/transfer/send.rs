@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -26,6 +27,12 @@ use crate::store::{BlobReader, ReadError, Store, StoreError};
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Answers that may wait for their turn on one stream: as many as there may be requests, refusals included.
 const ORDERS: usize = 2 * limits::REQUESTS_PER_PEER;
+
+/// Tells the streams of one peer apart.
+type StreamId = u64;
+
+/// The stream on which a request waits for its answer.
+type Answerer = (StreamId, mpsc::WeakSender<Order>);
 
 /// The engine's answer to a request.
 #[derive(Debug, Clone, Copy)]
@@ -52,31 +59,30 @@ pub enum Order {
 #[derive(Debug, Default)]
 pub struct Waiting {
     /// Weak, so that a stream which ends does not wait for answers that never come.
-    streams: Mutex<BTreeMap<(PeerId, RequestId), mpsc::WeakSender<Order>>>,
+    streams: Mutex<BTreeMap<(PeerId, RequestId), Answerer>>,
     cancelled: Mutex<BTreeSet<(PeerId, RequestId)>>,
-    serving: Mutex<BTreeSet<(PeerId, RequestId)>>,
+    serving: Mutex<BTreeMap<(PeerId, RequestId), StreamId>>,
     sent: Mutex<BTreeMap<PeerId, u64>>,
+    next_stream: AtomicU64,
 }
 
 impl Waiting {
-    /// Passes the engine's answer on to the stream on which the request came.
-    pub fn order(&self, peer: PeerId, request: RequestId, order: Order) {
-        let stream = locked(&self.streams).remove(&(peer, request));
+    /// Passes the engine's answer on to the stream on which the request came; `false` if that is gone.
+    pub fn order(&self, peer: PeerId, request: RequestId, order: Order) -> bool {
+        let Some((id, stream)) = locked(&self.streams).remove(&(peer, request)) else { return false };
+        let Some(stream) = stream.upgrade() else { return false };
         if let Order::Serve { .. } = order {
-            locked(&self.serving).insert((peer, request));
+            locked(&self.serving).insert((peer, request), id);
         }
-        // A stream that is gone reports what it leaves unserved; a full one has broken the limits and is closed by its task.
-        if let Some(stream) = stream.and_then(|stream| stream.upgrade())
-            && let Err(error) = stream.try_send(order)
-        {
-            debug!(peer = %peer, %error, "answer has nowhere to go");
-        }
+        let sent = stream.try_send(order).is_ok();
+        // If the stream ended in between, it may have reported the request already: then the entry is gone.
+        sent || matches!(order, Order::Serve { .. }) && locked(&self.serving).remove(&(peer, request)).is_none()
     }
 
     /// The peer no longer needs an answer.
     pub fn cancel(&self, peer: PeerId, request: RequestId) {
         // Only what is being served can be cancelled, so this cannot grow.
-        if locked(&self.serving).contains(&(peer, request)) {
+        if locked(&self.serving).contains_key(&(peer, request)) {
             locked(&self.cancelled).insert((peer, request));
         }
     }
@@ -97,9 +103,8 @@ impl Waiting {
         }
     }
 
-    fn unserved(&self, peer: PeerId) -> Vec<RequestId> {
-        let all = (peer, RequestId(0))..=(peer, RequestId(u64::MAX));
-        locked(&self.serving).range(all).map(|(_, request)| *request).collect()
+    fn unserved(&self, stream: StreamId) -> Vec<RequestId> {
+        locked(&self.serving).iter().filter(|(_, on)| **on == stream).map(|((_, request), _)| *request).collect()
     }
 }
 
@@ -113,7 +118,8 @@ pub fn start(
     tasks: &TaskTracker,
     stop: CancellationToken,
 ) {
-    let server = Arc::new(Server { peer, store, waiting, facts });
+    let id = waiting.next_stream.fetch_add(1, Ordering::Relaxed);
+    let server = Arc::new(Server { peer, id, store, waiting, facts });
     let tracker = tasks.clone();
     tasks.spawn(async move {
         let (reader, writer) = tokio::io::split(stream);
@@ -139,6 +145,7 @@ pub fn start(
 
 struct Server {
     peer: PeerId,
+    id: StreamId,
     store: Store,
     waiting: Arc<Waiting>,
     facts: Facts,
@@ -151,7 +158,7 @@ impl Server {
         while reader.read_exact(&mut header).await.is_ok() {
             let input = match BulkRequest::decode(&header) {
                 Ok(BulkRequest { request, blob, size, span }) => {
-                    let taken = locked(&self.waiting.streams).insert((peer, request), orders.downgrade()).is_some();
+                    let taken = locked(&self.waiting.streams).insert((peer, request), (self.id, orders.downgrade())).is_some();
                     if taken || orders.capacity() == 0 {
                         warn!(peer = %peer, "requests beyond every limit");
                         Input::Malformed { peer }
@@ -266,8 +273,8 @@ impl Server {
 
     /// The stream is over: what it left unserved has ended.
     async fn end_all(&self) {
-        locked(&self.waiting.streams).retain(|(peer, _), stream| *peer != self.peer || stream.strong_count() > 0);
-        for request in self.waiting.unserved(self.peer) {
+        locked(&self.waiting.streams).retain(|_, (stream, _)| *stream != self.id);
+        for request in self.waiting.unserved(self.id) {
             self.waiting.ended(self.peer, request, 0);
             let input = Input::ServeEnded { peer: self.peer, request, outcome: ServeOutcome::Lost };
             if self.facts.send(Fact::Engine(input)).await.is_err() {

@@ -115,7 +115,7 @@ async fn run(writers: Arc<Writers>, facts: Facts, mut orders: mpsc::Receiver<Ord
 }
 
 async fn sync(writers: &Writers, writer: &Arc<BlobWriter>, facts: &Facts) {
-    let blob = writer.hash();
+    let (blob, size) = (writer.hash(), writer.geometry().size());
     let syncing = Arc::clone(writer);
     let joined = tokio::task::spawn_blocking(move || {
         let before = syncing.verified();
@@ -133,7 +133,7 @@ async fn sync(writers: &Writers, writer: &Arc<BlobWriter>, facts: &Facts) {
                 writers.close(blob);
             }
             for span in durable.runs() {
-                if facts.send(Fact::Engine(Input::SpanStored { blob, span })).await.is_err() {
+                if facts.send(Fact::Engine(Input::SpanStored { blob, size, span })).await.is_err() {
                     return;
                 }
             }

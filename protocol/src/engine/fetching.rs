@@ -163,7 +163,7 @@ impl Engine {
                     self.reputation.delivered(provider);
                 }
                 (false, FetchOutcome::Lost) => {
-                    if state.source.late() {
+                    if state.source.lost(self.now, bytes) {
                         self.hang_up(provider, HangupReason::Unresponsive);
                     }
                 }

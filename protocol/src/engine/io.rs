@@ -197,6 +197,8 @@ pub enum Input {
     SpanStored {
         /// The blob.
         blob: BlobHash,
+        /// Its size in bytes.
+        size: u64,
         /// The groups.
         span: Span,
     },

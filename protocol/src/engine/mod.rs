@@ -137,7 +137,7 @@ impl Engine {
             Input::Requested { peer, request, blob, size, span } => self.on_requested(peer, request, blob, size, span),
             Input::ServeEnded { peer, request, outcome } => self.on_serve_ended(peer, request, outcome),
             Input::FetchEnded { request, outcome, verified_groups } => self.on_fetch_ended(request, outcome, verified_groups),
-            Input::SpanStored { blob, span } => self.on_stored(blob, span),
+            Input::SpanStored { blob, size, span } => self.on_stored(blob, size, span),
             Input::SpanLost { blob, span } => self.on_lost(blob, span),
             Input::ProvidersFound { blob, providers, finished: _ } => self.on_providers(blob, providers),
             Input::Command(command) => self.on_command(command),

@@ -160,13 +160,14 @@ impl Engine {
 
     fn on_have_more(&mut self, peer: PeerId, blob: BlobHash, runs: &[PieceRun]) {
         let Some(download) = self.downloads.get_mut(&blob) else { return };
-        let pieces = download.geometry().map_or(0, Geometry::pieces);
+        // Said before we could ask, or of another size: of no use.
+        let Some(pieces) = download.claimable(peer) else { return };
+        // No piece is news twice, so all runs together name no more than the blob has.
+        let mut named = 0;
         for run in runs {
-            let end = run.first.0.checked_add(run.count).filter(|end| *end <= pieces || pieces == 0);
+            named += u64::from(run.count);
+            let end = run.first.0.checked_add(run.count).filter(|end| *end <= pieces && named <= u64::from(pieces));
             let Some(end) = end else { return self.strike(peer, Misdeed::BadMessage, Some(blob)) };
-            if pieces == 0 || download.claim_of(peer).is_none() {
-                return; // Said before we could ask; a full map will follow our interest.
-            }
             for piece in run.first.0..end {
                 download.add_claim(peer, Piece(piece));
             }

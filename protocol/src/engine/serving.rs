@@ -39,10 +39,12 @@ impl Engine {
     }
 
     /// These groups are verified and durable: they may be served and announced.
-    pub(super) fn on_stored(&mut self, blob: BlobHash, span: Span) {
-        let wanted = self.downloads.get(&blob).and_then(|download| download.geometry());
-        let offered = self.offers.get(&blob).map(|offer| offer.geometry);
-        let Some(geometry) = wanted.or(offered).filter(|geometry| geometry.contains(span)) else { return };
+    pub(super) fn on_stored(&mut self, blob: BlobHash, size: u64, span: Span) {
+        let geometry = Geometry::of(size);
+        let contradicted = self.offers.get(&blob).is_some_and(|offer| offer.geometry != geometry);
+        if contradicted || !geometry.contains(span) {
+            return;
+        }
         if let Some(download) = self.downloads.get_mut(&blob).filter(|download| download.geometry() == Some(geometry)) {
             let before = download.is_verified();
             download.verified_span(span);

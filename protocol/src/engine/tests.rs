@@ -234,7 +234,7 @@ fn a_fetch_completes_and_is_served_while_it_goes_on() {
     let mut events = Vec::new();
     while let Some(fetch) = fetches.pop() {
         let mut outputs = bench.deliver(&fetch);
-        outputs.extend(bench.put(Input::SpanStored { blob: BLOB, span: fetch.span }));
+        outputs.extend(bench.put(Input::SpanStored { blob: BLOB, size: SIZE, span: fetch.span }));
         outputs.extend(bench.pass(Duration::from_millis(200)));
         outputs.extend(bench.grant(1, 2));
         fetches.extend(fetches_in(&outputs));
@@ -263,7 +263,7 @@ fn only_what_is_durable_is_served() {
     bench.deliver(fetch);
     bench.say(9, Message::Interest { blobs: vec![BLOB] });
     assert_eq!(bench.engine.offered(BLOB).map_or(0, HaveMap::held), 0, "verified, but not yet synced");
-    let stored = bench.put(Input::SpanStored { blob: BLOB, span: fetch.span });
+    let stored = bench.put(Input::SpanStored { blob: BLOB, size: SIZE, span: fetch.span });
     assert!(stored.contains(&Output::Announce { blob: BLOB }), "{stored:?}");
     assert_eq!(bench.engine.offered(BLOB).map_or(0, HaveMap::held), 1);
 }
@@ -429,7 +429,7 @@ fn any_input() -> impl Strategy<Value = Input> {
         8 => (0u64..40, outcome, 0u64..40).prop_map(|(request, outcome, verified_groups)| Input::FetchEnded {
             request: RequestId(request), outcome, verified_groups
         }),
-        3 => (blob.clone(), any_span()).prop_map(|(blob, span)| Input::SpanStored { blob, span }),
+        3 => (blob.clone(), any_span()).prop_map(|(blob, span)| Input::SpanStored { blob, size: SIZE, span }),
         1 => (blob.clone(), any_span()).prop_map(|(blob, span)| Input::SpanLost { blob, span }),
         1 => (blob, from).prop_map(|(blob, peer)| Input::ProvidersFound { blob, providers: vec![peer], finished: true }),
         4 => command.prop_map(Input::Command),

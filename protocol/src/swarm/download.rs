@@ -190,7 +190,19 @@ impl Download {
 
     /// Adds a piece to what a peer said; `false` if it said nothing that could be added to, or the blob has no such piece.
     pub fn add_claim(&mut self, peer: PeerId, piece: Piece) -> bool {
-        let Some(sized) = &mut self.sized else { return true };
+        let Some(sized) = &mut self.sized else {
+            // Kept as if it had been said at once.
+            return match self.claims.get_mut(&peer) {
+                Some(Claim::Unsized { size, pieces }) => {
+                    let Some(mut map) = pieces.to_map(Geometry::of(*size)) else { return false };
+                    let fits = piece.0 < map.pieces();
+                    map.insert(piece);
+                    *pieces = HavePieces::of(&map);
+                    fits
+                }
+                _ => false,
+            };
+        };
         match self.claims.get_mut(&peer) {
             Some(Claim::Map(_)) if piece.0 >= sized.geometry.pieces() => false,
             Some(Claim::Map(map)) => {
@@ -201,6 +213,15 @@ impl Download {
             }
             Some(_) => true,
             None => false,
+        }
+    }
+
+    /// How many pieces the blob has, as far as this peer's claim says; `None` if it made none that can be added to.
+    pub fn claimable(&self, peer: PeerId) -> Option<u32> {
+        match self.claims.get(&peer)? {
+            Claim::Unsized { size, .. } => Some(Geometry::of(*size).pieces()),
+            Claim::Map(map) => Some(map.pieces()),
+            Claim::OtherSize(_) => None,
         }
     }
 
@@ -318,10 +339,14 @@ mod tests {
         let (right, wrong) = (PeerId([1; 32]), PeerId([2; 32]));
         download.set_claim(right, geometry.size(), &HavePieces::All);
         download.set_claim(wrong, geometry.size() + 1, &HavePieces::All);
+        let late = PeerId([3; 32]);
+        download.set_claim(late, geometry.size(), &HavePieces::Map(vec![0b0001]));
+        assert!(download.add_claim(late, Piece(3)) && !download.add_claim(late, Piece(4)));
         download.set_geometry(geometry, &SpanSet::new());
-        assert_eq!(download.availability(), &drawing::availability("1111"));
-        assert_eq!(download.providers().collect::<Vec<_>>(), [right]);
+        assert_eq!(download.availability(), &drawing::availability("2112"));
+        assert_eq!(download.providers().collect::<Vec<_>>(), [right, late]);
         download.remove_claim(right);
+        download.remove_claim(late);
         assert_eq!(download.availability(), &drawing::availability("0000"));
         download.check_invariants();
     }

@@ -14,6 +14,10 @@ const UNPROVED_IN_FLIGHT: usize = 2;
 const UNKNOWN_PATIENCE: Duration = Duration::from_secs(10);
 /// Deadlines missed in a row after which a source is hung up on.
 const LATE_LIMIT: u32 = 3;
+/// Streams broken in a row after which a source is hung up on.
+const BREAK_LIMIT: u32 = 3;
+/// Requests lost within this time are one broken stream.
+const BREAK_BURST: Duration = Duration::from_secs(1);
 
 /// A peer as a source.
 #[derive(Debug, Clone, Default)]
@@ -24,6 +28,8 @@ pub struct Source {
     in_flight: usize,
     service: ServiceTime,
     late_in_a_row: u32,
+    breaks: u32,
+    broken_at: Option<Instant>,
     delivered_bytes: u64,
     last: Option<(BlobHash, u64)>,
 }
@@ -87,12 +93,23 @@ impl Source {
         self.service.record(took);
         self.delivered_bytes += bytes;
         self.late_in_a_row = 0;
+        self.breaks = 0;
     }
 
     /// A request ended without delivering all; what did come counts.
     pub fn ended(&mut self, bytes: u64) {
         self.in_flight -= 1;
         self.delivered_bytes += bytes;
+    }
+
+    /// A request was lost with its stream; says whether that is once too often.
+    pub fn lost(&mut self, now: Instant, bytes: u64) -> bool {
+        self.ended(bytes);
+        if self.broken_at.is_none_or(|at| now - at >= BREAK_BURST) {
+            self.broken_at = Some(now);
+            self.breaks += 1;
+        }
+        self.breaks >= BREAK_LIMIT
     }
 
     /// A request's deadline passed; says whether that is once too often. Patience doubles: a slow link is not a dead one.
@@ -152,6 +169,20 @@ mod tests {
         assert!(!source.late());
         source.asked(BLOB, 4);
         assert!(source.late());
+    }
+
+    #[test]
+    fn a_stream_that_breaks_counts_once_however_much_was_asked_on_it() {
+        let mut source = Source::default();
+        let break_at = |source: &mut Source, at| {
+            source.grant(64, 1 << 20, None);
+            source.delivered_bytes = 1;
+            (0..10).for_each(|_| _ = source.asked(BLOB, 4));
+            (0..10).fold(false, |_, _| source.lost(Instant::START + Duration::from_secs(at), 0))
+        };
+        assert!(!break_at(&mut source, 1));
+        assert!(!break_at(&mut source, 5));
+        assert!(break_at(&mut source, 9));
     }
 
     #[test]

@@ -171,7 +171,7 @@ async fn a_mute_reader_is_hung_up_on() {
     node.net.send(peer, &message).expect("connected");
     let (_, stream) = within("a stream", incoming.next()).await.expect("accepting");
     // It takes the stream, and then nothing more from it.
-    let _taken = within("a greeting", streams::greet(stream)).await.expect("greeted");
+    let _taken = within("a greeting", streams::greet(stream, &[])).await.expect("greeted");
     let refusal = within("a full queue", async {
         loop {
             if let Err(refusal) = node.net.send(peer, &message) {
