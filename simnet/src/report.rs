@@ -169,6 +169,23 @@ impl Report {
         idle * 1000 / useful.max(1)
     }
 
+    /// The figures that matter, in one line.
+    pub fn summary(&self) -> String {
+        let thousandths = |permille: u64| format!("{}.{:03}", permille / 1000, permille % 1000);
+        let last = self.last_finish().map_or("never".into(), |last| format!("{last:.3?}"));
+        let ratio = self.ratio_permille().map_or("-".into(), thousandths);
+        let sent: Vec<u64> = self.hosts.iter().map(|host| host.sent / crate::MIB).take(6).collect();
+        format!(
+            "last {last} = {ratio} x bound, MiB sent {sent:?} of {}, waste {}/100,000, idle {}, messages/MiB {}, events {}, {:?}",
+            self.sent() / crate::MIB,
+            self.waste_per_100k(),
+            thousandths(self.idle_permille()),
+            thousandths(self.messages_per_mib_permille()),
+            self.events,
+            self.traffic,
+        )
+    }
+
     /// The most that happened in one second, from a second on.
     pub fn busiest_second_after(&self, second: usize) -> u64 {
         self.events_per_second.iter().skip(second).copied().max().unwrap_or(0)

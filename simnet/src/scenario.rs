@@ -265,6 +265,11 @@ impl Scenario {
         self.hosts[host.0].swarms.iter().flat_map(|swarm| self.swarms[*swarm].iter().copied()).collect()
     }
 
+    /// The true size of a blob; 0 if the world has no such blob.
+    pub fn size_of(&self, blob: BlobHash) -> u64 {
+        self.swarms.iter().flatten().find(|(name, _)| *name == blob).map_or(0, |(_, size)| *size)
+    }
+
     /// The time that no protocol can beat when all begin at once and nobody fails: the sources must send everything once, the slowest
     /// downlink must take it in, all uplinks together must send it to everybody. Proofs are counted in.
     pub fn bound(&self) -> Duration {

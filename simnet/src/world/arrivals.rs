@@ -110,7 +110,8 @@ impl World {
             self.checker.synced(now, id, *blob, *span);
         }
         for (blob, span) in synced {
-            self.feed(id, Input::SpanStored { blob, span });
+            let size = self.scenario.size_of(blob);
+            self.feed(id, Input::SpanStored { blob, size, span });
         }
     }
 
