@@ -295,7 +295,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_link_reads_back(
-            bytes in any::<[u8; 32]>(), name in prop::option::of("[ -~é日&=+%#?]{1,40}"), network in prop::option::of("[a-z0-9._-]{1,64}"),
+            bytes in any::<[u8; 32]>(), name in prop::option::of("[ -~é日&=+%#?]{1,40}"), network in prop::option::of("[a-z0-9-]{1,32}"),
             providers in prop::collection::btree_set("/[!-~]{0,60}", 0..16),
         ) {
             let mut link = Link::new(BlobHash(bytes));

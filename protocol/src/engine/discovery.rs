@@ -89,7 +89,7 @@ impl Engine {
             for request in requests {
                 let Some(abandoned) = self.abandon(request) else { continue };
                 if let Some(state) = self.peers.get_mut(&abandoned.provider) {
-                    state.source.ended(0);
+                    state.source.ended(abandoned.bytes, 0);
                     self.send(abandoned.provider, Message::Cancel { request });
                 }
                 self.emit(Output::Cancel { request, provider: abandoned.provider });

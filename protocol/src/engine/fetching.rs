@@ -10,9 +10,6 @@ use crate::swarm::piece_picker;
 use crate::swarm::rescue::{Rescue, rescue};
 use crate::wire::Message;
 
-/// Least payload in flight once the rate is known: two of the largest blocks.
-const IN_FLIGHT_MIN: u64 = 2 * limits::BLOCK_MAX_BYTES as u64;
-
 /// What to ask for next.
 struct Choice {
     blob: BlobHash,
@@ -24,7 +21,7 @@ struct Choice {
 impl Engine {
     pub(super) fn on_grant(&mut self, peer: PeerId, credits: u16, block_bytes: u32, hint: Option<(BlobHash, Piece)>) {
         if let Some(state) = self.peers.get_mut(&peer) {
-            state.source.grant(credits, block_bytes, hint);
+            state.source.grant(self.now, credits, block_bytes, hint);
             self.ready.insert(peer);
         }
     }
@@ -60,6 +57,9 @@ impl Engine {
 
     /// Asks one source for one more span; `false` if there is nothing to ask for now, or nothing more may be asked.
     fn ask(&mut self, peer: PeerId) -> bool {
+        if self.peers.get(&peer).is_some_and(|state| state.source.credits_are_stale(self.now)) {
+            self.return_credits(peer);
+        }
         if !self.may_ask(peer) {
             return false;
         }
@@ -76,15 +76,21 @@ impl Engine {
 
     fn may_ask(&self, peer: PeerId) -> bool {
         !self.paused
-            && self.ledger.in_flight_bytes() < self.in_flight_limit()
-            && self.peers.get(&peer).is_some_and(|state| state.source.may_ask())
+            && self.ledger.in_flight_bytes() < limits::IN_FLIGHT_BYTES
+            && self.peers.get(&peer).is_some_and(|state| {
+                let source = &state.source;
+                source.may_ask() && source.in_flight_bytes() < source.window(self.config.first_in_flight_bytes)
+            })
     }
 
-    /// Payload bytes to have in flight: twice what arrives during one service time, within bounds.
+    /// Payload bytes to have in flight: what suits each source that has delivered, and what others are being tried with; within bounds.
     pub(super) fn in_flight_limit(&self) -> u64 {
-        let Some(service) = self.down_service.mean() else { return self.config.first_in_flight_bytes };
-        let during_one = self.down_rate.bytes_per_s(self.now) as f64 * service.as_secs_f64();
-        (2 * during_one as u64).clamp(IN_FLIGHT_MIN, limits::IN_FLIGHT_BYTES)
+        let (mut proved, mut tried) = (0, 0);
+        for source in self.peers.values().map(|state| &state.source) {
+            proved += if source.has_delivered() { source.window(0) } else { 0 };
+            tried += if source.has_delivered() { 0 } else { source.in_flight_bytes() };
+        }
+        if proved == 0 { self.config.first_in_flight_bytes } else { (proved + tried).min(limits::IN_FLIGHT_BYTES) }
     }
 
     fn return_credits(&mut self, peer: PeerId) {
@@ -123,12 +129,13 @@ impl Engine {
     fn request(&mut self, provider: PeerId, choice: &Choice) {
         let Choice { blob, size, span, probe } = *choice;
         let Some(state) = self.peers.get_mut(&provider) else { return };
-        let patience = state.source.asked(blob, span.end());
+        let bytes = Geometry::of(size).bytes_in(span);
+        let patience = state.source.asked(blob, span.end(), bytes);
+        let delivered_before = state.source.delivered_bytes();
         let request = RequestId(self.next_request);
         self.next_request += 1;
-        let bytes = Geometry::of(size).bytes_in(span);
         let (asked_at, deadline) = (self.now, self.now + patience);
-        let entry = Request { provider, blob, size, span, bytes, asked_at, deadline, probe, abandoned: false };
+        let entry = Request { provider, blob, size, span, bytes, asked_at, deadline, probe, delivered_before, abandoned: false };
         self.ledger.insert(request, entry);
         if !probe && let Some(download) = self.downloads.get_mut(&blob) {
             for gap in download.verified().gaps(span) {
@@ -158,16 +165,16 @@ impl Engine {
                 (true, _) => (),
                 (false, FetchOutcome::Delivered) => {
                     let took = self.now - request.asked_at;
-                    self.down_service.record(took);
-                    state.source.delivered(took, bytes.max(u64::from(request.probe)));
+                    state.source.delivered(took, request.bytes, bytes.max(u64::from(request.probe)), request.delivered_before);
+                    self.ledger.extend(provider, self.now + state.source.patience());
                     self.reputation.delivered(provider);
                 }
                 (false, FetchOutcome::Lost) => {
-                    if state.source.lost(self.now, bytes) {
+                    if state.source.lost(self.now, request.bytes, bytes) {
                         self.hang_up(provider, HangupReason::Unresponsive);
                     }
                 }
-                (false, _) => state.source.ended(bytes),
+                (false, _) => state.source.ended(request.bytes, bytes),
             }
         }
         match outcome {
@@ -181,7 +188,13 @@ impl Engine {
             }
             FetchOutcome::NoCredit => {
                 // They expired on the way; what else we think we have has, too.
-                self.peers.get_mut(&provider).map(|state| state.source.take_credits());
+                let refused = self.peers.get_mut(&provider).is_some_and(|state| {
+                    state.source.take_credits();
+                    state.source.refused()
+                });
+                if refused {
+                    self.hang_up(provider, HangupReason::Unresponsive);
+                }
             }
             _ => (),
         }
@@ -259,7 +272,7 @@ impl Engine {
     fn cancel(&mut self, id: RequestId) {
         let Some(request) = self.abandon(id) else { return };
         if let Some(state) = self.peers.get_mut(&request.provider) {
-            state.source.ended(0);
+            state.source.ended(request.bytes, 0);
             self.send(request.provider, Message::Cancel { request: id });
         }
         self.emit(Output::Cancel { request: id, provider: request.provider });
@@ -271,7 +284,7 @@ impl Engine {
             let provider = request.provider;
             self.emit(Output::Cancel { request: id, provider });
             let Some(state) = self.peers.get_mut(&provider) else { continue };
-            let (given_up, silent) = (state.source.late(), !state.source.has_delivered());
+            let (given_up, silent) = (state.source.late(request.bytes), !state.source.has_delivered());
             self.send(provider, Message::Cancel { request: id });
             if silent {
                 self.strike(provider, Misdeed::Late, Some(request.blob));

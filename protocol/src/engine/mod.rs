@@ -31,7 +31,7 @@ use crate::random::Random;
 use crate::span_set::SpanSet;
 use crate::swarm::download::Download;
 use crate::swarm::ledger::Ledger;
-use crate::swarm::rate::{Rate, ServiceTime};
+use crate::swarm::rate::Rate;
 use crate::time::Instant;
 use discovery::Swarm;
 use peer::Peer;
@@ -52,8 +52,6 @@ struct Offer {
 /// Causes that need the engine woken at a time of their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Alarm {
-    /// A peer that was passed over may be granted again.
-    Grant,
     News,
     Rescue,
     Discovery,
@@ -85,7 +83,6 @@ pub struct Engine {
     /// Blobs that peers are to be told we no longer want.
     dropped: BTreeSet<BlobHash>,
     down_rate: Rate,
-    down_service: ServiceTime,
     paused: bool,
 
     offers: BTreeMap<BlobHash, Offer>,
@@ -115,7 +112,6 @@ impl Engine {
             ready: BTreeSet::new(),
             dropped: BTreeSet::new(),
             down_rate: Rate::default(),
-            down_service: ServiceTime::default(),
             paused: false,
             offers: BTreeMap::new(),
             uploads: Uploads::default(),
@@ -154,7 +150,10 @@ impl Engine {
     /// When to call [`handle`](Self::handle) again if nothing happens before.
     pub fn next_wakeup(&self) -> Option<Instant> {
         let alarm = self.alarms.values().min().copied();
-        [alarm, self.ledger.next_deadline(), self.uploads.next_expiry(), self.uploads.next_stuck(self.now)]
+        // A peer that is passed over for a while is granted again when that is over, whether or not anything else happens.
+        let waiting = self.peers.values().filter(|state| state.load.limit > 0 && !state.told.is_empty());
+        let resumes = waiting.map(|state| state.skip_until).filter(|at| *at > self.now).min();
+        [alarm, resumes, self.ledger.next_deadline(), self.uploads.next_expiry(), self.uploads.next_stuck(self.now)]
             .into_iter()
             .flatten()
             .min()
@@ -183,8 +182,7 @@ impl Engine {
             self.tell_news();
         }
         self.ask_sources();
-        self.due(Alarm::Grant);
-        self.uploads.expire(self.now);
+        self.expire_credits();
         self.grant();
     }
 

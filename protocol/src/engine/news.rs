@@ -126,6 +126,10 @@ impl Engine {
                     self.tell_all(peer, blob);
                     continue;
                 }
+                // What the peer says it holds it will not ask for.
+                let theirs = self.downloads.get(&blob).and_then(|download| download.map_of(peer));
+                let pieces: BTreeSet<Piece> =
+                    pieces.into_iter().filter(|piece| !theirs.is_some_and(|map| map.contains(*piece))).collect();
                 for runs in runs_of(&pieces).chunks(limits::RUNS_PER_MESSAGE) {
                     self.send(peer, Message::HaveMore { blob, runs: runs.to_vec() });
                 }
@@ -160,14 +164,17 @@ impl Engine {
 
     fn on_have_more(&mut self, peer: PeerId, blob: BlobHash, runs: &[PieceRun]) {
         let Some(download) = self.downloads.get_mut(&blob) else { return };
-        // Said before we could ask, or of another size: of no use.
-        let Some(pieces) = download.claimable(peer) else { return };
+        let claimable = download.claimable(peer);
+        let pieces = claimable.or(download.geometry().map(Geometry::pieces)).unwrap_or(u32::MAX);
         // No piece is news twice, so all runs together name no more than the blob has.
         let mut named = 0;
         for run in runs {
             named += u64::from(run.count);
             let end = run.first.0.checked_add(run.count).filter(|end| *end <= pieces && named <= u64::from(pieces));
             let Some(end) = end else { return self.strike(peer, Misdeed::BadMessage, Some(blob)) };
+            if claimable.is_none() {
+                continue; // Said before we could ask, or of another size: of no use.
+            }
             for piece in run.first.0..end {
                 download.add_claim(peer, Piece(piece));
             }
@@ -192,6 +199,9 @@ impl Engine {
 
     fn on_load(&mut self, peer: PeerId, load: Load) {
         if let Some(state) = self.peers.get_mut(&peer) {
+            if state.load.limit == 0 && load.limit > 0 && state.expired_in_a_row == 0 {
+                state.skip_until = self.now; // It handed back what it could not use then; now it can.
+            }
             state.load = load;
         }
     }
@@ -202,8 +212,12 @@ impl Engine {
         let credits: u64 = self.peers.values().map(|state| u64::from(state.source.credits())).sum();
         let held = u16::try_from(credits + self.ledger.in_flight() as u64).unwrap_or(u16::MAX);
         let load = Load { held, limit };
+        // While requests are in flight every source is looked at again in a moment: what changes little can wait for that.
+        let (idle, now, pause) = (self.ledger.in_flight() == 0, self.now, self.config.news_delay);
         let Some(state) = self.peers.get_mut(&peer) else { return };
-        if load.differs(state.load_told) {
+        let urgent = idle || (load.limit == 0) != (state.load_told.limit == 0) || now - state.load_told_at >= pause;
+        if urgent && load.differs(state.load_told) {
+            state.load_told_at = now;
             state.load_told = load;
             self.send(peer, Message::Load { held, limit });
         }

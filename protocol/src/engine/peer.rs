@@ -25,7 +25,12 @@ impl Load {
 
     /// Whether this differs from `other` enough to be worth telling.
     pub fn differs(self, other: Self) -> bool {
-        (self.limit == 0) != (other.limit == 0) || self.fullness().abs_diff(other.fullness()) >= 250
+        match (self.limit, other.limit) {
+            (0, 0) => false,
+            (0, _) | (_, 0) => true,
+            // The limit also bounds what a source grants at a time.
+            (limit, told) => self.fullness().abs_diff(other.fullness()) >= 250 || limit.abs_diff(told) > told / 4,
+        }
     }
 }
 
@@ -50,8 +55,14 @@ pub struct Peer {
     pub load_told: Load,
     /// Blobs we asked it about.
     pub asked_about: BTreeSet<BlobHash>,
-    /// It handed credits back: grant it nothing before this.
+    /// It handed credits back or let them expire: grant it nothing before this.
     pub skip_until: Instant,
+    /// Times in a row that it let credits expire.
+    pub expired_in_a_row: u32,
+    /// It has used a credit.
+    pub has_redeemed: bool,
+    /// When it was last told our load.
+    pub load_told_at: Instant,
 }
 
 impl Peer {
@@ -68,6 +79,9 @@ impl Peer {
             load_told: Load::default(),
             asked_about: BTreeSet::new(),
             skip_until: Instant::START,
+            expired_in_a_row: 0,
+            has_redeemed: false,
+            load_told_at: Instant::START,
         }
     }
 }
@@ -80,6 +94,7 @@ mod tests {
     fn load_is_told_when_it_matters() {
         let load = |held, limit| Load { held, limit };
         assert!(load(0, 16).differs(load(0, 0)), "wanting nothing or something");
+        assert!(!load(5, 0).differs(load(0, 0)), "wanting nothing, however busy elsewhere");
         assert!(!load(4, 16).differs(load(5, 16)));
         assert!(load(4, 16).differs(load(8, 16)));
         assert!(load(1, 16).fullness() < load(2, 16).fullness());

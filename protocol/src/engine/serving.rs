@@ -1,6 +1,6 @@
 //! The sender: what is offered, whom to grant the next block, what became of it.
 
-use super::{Alarm, Engine, Event, Misdeed, Offer, Output, ServeOutcome};
+use super::{Engine, Event, Misdeed, Offer, Output, ServeOutcome};
 use crate::geometry::{Geometry, Piece, Span};
 use crate::have_map::HaveMap;
 use crate::ids::{BlobHash, PeerId, RequestId};
@@ -13,6 +13,12 @@ use std::time::Duration;
 const CLASS_BLIND_EVERY: u64 = 10;
 /// How long a peer that handed credits back is passed over.
 const RETURNED_PAUSE: Duration = Duration::from_millis(50);
+/// How long a peer that let credits expire is passed over; doubles with each time in a row.
+const EXPIRED_PAUSE: Duration = Duration::from_secs(5);
+/// Doublings of that pause.
+const EXPIRED_DOUBLINGS: u32 = 6;
+/// Credits out to a peer that has never used one, while others wait: a hoarder holds up no more than these.
+const UNPROVED_CREDITS: usize = 4;
 
 impl Engine {
     pub(super) fn offer(&mut self, blob: BlobHash, size: u64, held: &SpanSet) {
@@ -120,6 +126,10 @@ impl Engine {
             self.emit(Output::Refuse { peer, request, no_credit: true });
             return self.strike(peer, Misdeed::Unsolicited, Some(blob));
         }
+        if let Some(state) = self.peers.get_mut(&peer) {
+            state.has_redeemed = true;
+            state.expired_in_a_row = 0;
+        }
         let held = self.offers.get_mut(&blob).filter(|offer| offer.geometry == geometry && offer.held.covers(span));
         let Some(offer) = held else {
             self.uploads.ended(self.now, peer, request, false);
@@ -138,13 +148,22 @@ impl Engine {
     pub(super) fn on_return(&mut self, peer: PeerId, credits: u16) {
         self.uploads.returned(peer, credits);
         if let Some(state) = self.peers.get_mut(&peer) {
-            state.skip_until = self.now + RETURNED_PAUSE;
-            self.wake_in(Alarm::Grant, RETURNED_PAUSE);
+            state.skip_until = state.skip_until.max(self.now + RETURNED_PAUSE);
         }
     }
 
     pub(super) fn on_cancel(&mut self, peer: PeerId, request: RequestId) {
         self.emit(Output::StopServing { peer, request });
+    }
+
+    /// Takes back what was not used in time, and passes over whoever held it: the uplink may have idled meanwhile.
+    pub(super) fn expire_credits(&mut self) {
+        for peer in self.uploads.expire(self.now) {
+            let Some(state) = self.peers.get_mut(&peer) else { continue };
+            let pause = EXPIRED_PAUSE * 2u32.pow(state.expired_in_a_row.min(EXPIRED_DOUBLINGS));
+            state.expired_in_a_row += 1;
+            state.skip_until = state.skip_until.max(self.now + pause);
+        }
     }
 
     /// Gives out credits until as many are out as the uplink needs, each to the neediest.
@@ -157,6 +176,7 @@ impl Engine {
             self.grants_made += 1;
             *grants.entry(peer).or_default() += 1;
         }
+        self.uploads.granted_all(self.now);
         for (peer, credits) in grants {
             let hint = self.injection(peer);
             self.send(peer, Message::Grant { credits, block_bytes, hint });
@@ -166,12 +186,16 @@ impl Engine {
     /// The interested peer with the lowest (class, fullness), ties at random.
     fn neediest(&mut self) -> Option<PeerId> {
         let class_counts = !(self.grants_made + 1).is_multiple_of(CLASS_BLIND_EVERY);
+        let alone = self.peers.values().filter(|state| state.load.limit > 0 && !state.told.is_empty()).nth(1).is_none();
         let (now, random, uploads) = (self.now, &mut self.random, &self.uploads);
         self.peers
             .iter()
             .filter(|(_, state)| state.load.limit > 0 && !state.told.is_empty() && state.skip_until <= now)
             .map(|(peer, state)| (peer, state, uploads.out_to(*peer)))
-            .filter(|(_, state, out)| *out < self.config.max_requests_per_peer.min(state.load.limit.into()))
+            .filter(|(_, state, out)| {
+                let most = if state.has_redeemed || alone { self.config.max_requests_per_peer } else { UNPROVED_CREDITS };
+                *out < most.min(state.load.limit.into())
+            })
             .map(|(peer, state, out)| {
                 let mut load = state.load;
                 load.held = load.held.max(u16::try_from(out).unwrap_or(u16::MAX));

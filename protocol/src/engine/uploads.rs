@@ -17,6 +17,12 @@ const BLOCK_TIME: Duration = Duration::from_millis(8);
 const CREDIT_LIFE_MIN: Duration = Duration::from_secs(3);
 /// A block that takes so many times the usual is stuck behind a slow reader: it no longer counts as work for the uplink.
 const STUCK_FACTOR: u32 = 4;
+/// The shortest time over which the uplink is judged: shorter, and one burst of requests looks like a steady stream.
+const JUDGE_TIME: Duration = Duration::from_millis(50);
+/// Fewest credits out: a link that has idled starts from these.
+const WINDOW_MIN: u64 = 4;
+/// Shortest time after which an unused credit no longer counts as work.
+const IDLE_MIN: Duration = Duration::from_millis(250);
 /// The same for the first blocks, of which no usual time is known.
 const STUCK_UNKNOWN: Duration = Duration::from_millis(500);
 
@@ -29,6 +35,18 @@ pub struct Uploads {
     service: ServiceTime,
     /// From a grant to the request that uses it.
     turnaround: ServiceTime,
+    /// Credits out and blocks being served, as many as there should be; `None` before the first judgement.
+    window: Option<u64>,
+    /// When the queue was last judged.
+    judged_at: Instant,
+    /// Blocks served since then.
+    served: u64,
+    /// Whether nothing was being served at any time since then.
+    ran_dry: bool,
+    /// Whether the window was full at any time since then: if not, it is demand that lacks.
+    was_full: bool,
+    /// When each peer last used a credit.
+    redeemed_at: BTreeMap<PeerId, Instant>,
     /// Largest block granted lately to each peer with credits out.
     block_bytes: BTreeMap<PeerId, u32>,
 }
@@ -43,19 +61,51 @@ impl Uploads {
 
     /// How many more credits should be out now.
     pub fn wanting(&self, now: Instant, first_credits: u16) -> u16 {
-        let target = match self.turnaround.mean() {
-            None => u64::from(first_credits),
-            Some(turnaround) => {
-                let in_transit = self.rate.bytes_per_s(now) as f64 * turnaround.as_secs_f64();
-                let blocks = (in_transit / f64::from(self.block_bytes(now))).ceil() as u64 + 2;
-                // A link that has idled shows no rate: start over as if it were new.
-                blocks.clamp(u64::from(first_credits.min(4)), limits::CREDITS_PER_PEER.into())
-            }
-        };
-        let usual = self.service.mean().map_or(STUCK_UNKNOWN, |mean| (mean * STUCK_FACTOR).max(STUCK_UNKNOWN));
-        let working = self.serving.values().filter(|(since, _)| now - *since < usual).count();
-        let out = self.granted() + working;
+        let target = self.window.unwrap_or(first_credits.into());
+        let out = self.fresh(now) + self.working(now);
         u16::try_from(target.saturating_sub(out as u64)).unwrap_or(0)
+    }
+
+    /// Credits that are about to be used: those that lie about for much longer than usual no longer count as work for the uplink, so
+    /// that a hoarder holds it up for a few turnarounds only. They are valid all the same.
+    fn fresh(&self, now: Instant) -> usize {
+        let usual = self.usual_turnaround();
+        self.granted.values().flatten().filter(|at| now - **at < usual).count()
+    }
+
+    fn usual_turnaround(&self) -> Duration {
+        self.turnaround.mean().map_or(STUCK_UNKNOWN, |mean| (mean * STUCK_FACTOR).max(IDLE_MIN))
+    }
+
+    /// Blocks being served that are not stuck behind a slow reader.
+    fn working(&self, now: Instant) -> usize {
+        let usual = self.service.mean().map_or(STUCK_UNKNOWN, |mean| (mean * STUCK_FACTOR).max(STUCK_UNKNOWN));
+        self.serving.values().filter(|(since, _)| now - *since < usual).count()
+    }
+
+    /// Everything that could be granted has been: notes whether the window is full.
+    pub fn granted_all(&mut self, now: Instant) {
+        self.was_full |= self.window.is_some_and(|window| (self.fresh(now) + self.working(now)) as u64 >= window);
+    }
+
+    /// Once in a turnaround: as many credits out as blocks were served during one, and two to wait for their turn; twice as many if the
+    /// uplink ran dry though all of them were out. Counting one turnaround follows a fast link within a few of them, and keeps the queue
+    /// short: what is not yet granted can still go to whoever needs it most.
+    fn judge(&mut self, now: Instant) {
+        self.served += 1;
+        self.ran_dry |= self.working(now) == 0;
+        let turnaround = self.turnaround.mean().unwrap_or_default().max(JUDGE_TIME);
+        let elapsed = now - self.judged_at;
+        if elapsed < turnaround {
+            return;
+        }
+        let in_transit = (u128::from(self.served) * turnaround.as_nanos()).div_ceil(elapsed.as_nanos()) as u64;
+        let gain = if self.ran_dry && (self.was_full || self.window.is_none()) { 2 } else { 1 };
+        self.window = Some((gain * in_transit + 2).clamp(WINDOW_MIN, limits::CREDITS_PER_PEER.into()));
+        self.judged_at = now;
+        self.served = 0;
+        self.ran_dry = false;
+        self.was_full = false;
     }
 
     /// Credits granted to the peer and requests being served for it.
@@ -84,6 +134,7 @@ impl Uploads {
         }
         let Some(granted) = self.granted.get_mut(&peer).and_then(VecDeque::pop_front) else { return false };
         self.turnaround.record(now - granted);
+        self.redeemed_at.insert(peer, now);
         self.serving.insert((peer, request), (now, bytes));
         true
     }
@@ -102,16 +153,27 @@ impl Uploads {
             self.rate.record(now, bytes);
             self.service.record(now - since);
         }
+        if sent {
+            self.judge(now);
+        }
         true
     }
 
-    /// Takes back credits that were not used in time.
-    pub fn expire(&mut self, now: Instant) {
+    /// Takes back credits that were not used in time; returns who has used none since: one that lags behind hoards nothing.
+    pub fn expire(&mut self, now: Instant) -> Vec<PeerId> {
         let life = self.credit_life();
-        self.granted.retain(|_, granted| {
+        let mut held = Vec::new();
+        self.granted.retain(|peer, granted| {
+            let oldest = granted.front().copied();
             granted.retain(|at| now - *at < life);
+            if let Some(oldest) = oldest.filter(|at| now - *at >= life)
+                && self.redeemed_at.get(peer).is_none_or(|at| *at < oldest)
+            {
+                held.push(*peer);
+            }
             !granted.is_empty()
         });
+        held
     }
 
     /// When the next credit expires.
@@ -122,18 +184,22 @@ impl Uploads {
     /// When the next request being served will count as stuck, freeing its place.
     pub fn next_stuck(&self, now: Instant) -> Option<Instant> {
         let usual = self.service.mean().map_or(STUCK_UNKNOWN, |mean| (mean * STUCK_FACTOR).max(STUCK_UNKNOWN));
-        self.serving.values().map(|(since, _)| *since + usual).filter(|at| *at > now).min()
+        let stuck = self.serving.values().map(|(since, _)| *since + usual).filter(|at| *at > now).min();
+        let idle = self.granted.values().flatten().map(|at| *at + self.usual_turnaround()).filter(|at| *at > now).min();
+        stuck.into_iter().chain(idle).min()
     }
 
     /// The peer is gone.
     pub fn forget(&mut self, peer: PeerId) {
         self.granted.remove(&peer);
         self.block_bytes.remove(&peer);
+        self.redeemed_at.remove(&peer);
         self.serving.retain(|(other, _), _| *other != peer);
     }
 
     /// Credits granted and not yet used, all peers together.
-    pub fn granted(&self) -> usize {
+    #[cfg(test)]
+    fn granted(&self) -> usize {
         self.granted.values().map(VecDeque::len).sum()
     }
 
@@ -190,7 +256,7 @@ mod tests {
             uploads.ended(at(now + 50), PEER, RequestId(index), true);
         }
         // 250 MB/s and 40 ms: 10 MB in transit, in blocks of 2 MB (8 ms).
-        assert_eq!(uploads.block_bytes(at(now)), 1 << 20);
+        assert_eq!(uploads.block_bytes(at(now)), 1 << 21);
         assert!((10..16).contains(&uploads.wanting(at(now), 8)), "{}", uploads.wanting(at(now), 8));
     }
 

@@ -25,6 +25,8 @@ pub struct Request {
     pub deadline: Instant,
     /// Whether it only proves the size.
     pub probe: bool,
+    /// What the provider had delivered in all when this was asked.
+    pub delivered_before: u64,
     /// Given up: its span is no longer claimed, but its end has not been reported yet.
     pub abandoned: bool,
 }
@@ -62,6 +64,17 @@ impl Ledger {
         self.in_flight_bytes -= request.bytes;
         self.deadlines.remove(&(request.deadline, id));
         Some(*request)
+    }
+
+    /// A provider has just delivered: what else it was asked for is given until then at least.
+    pub fn extend(&mut self, provider: PeerId, deadline: Instant) {
+        for (id, request) in
+            self.requests.iter_mut().filter(|(_, r)| r.provider == provider && !r.abandoned && r.deadline < deadline)
+        {
+            self.deadlines.remove(&(request.deadline, *id));
+            request.deadline = deadline;
+            self.deadlines.insert((deadline, *id));
+        }
     }
 
     /// The first request whose deadline has passed.

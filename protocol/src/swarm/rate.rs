@@ -8,11 +8,15 @@ use crate::time::Instant;
 /// Time constant of the rate: long enough to span several blocks at home, short enough to follow a link.
 const RATE_WINDOW: Duration = Duration::from_secs(2);
 
+/// A rate watched for less than this is not trusted more than one watched for so long.
+const RATE_WATCHED_MIN: Duration = Duration::from_millis(100);
+
 /// Bytes a second, smoothed exponentially over [`RATE_WINDOW`].
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Rate {
     bytes_per_s: f64,
     since: Option<Instant>,
+    first: Instant,
 }
 
 impl Rate {
@@ -20,6 +24,7 @@ impl Rate {
     pub fn record(&mut self, now: Instant, bytes: u64) {
         let Some(since) = self.since else {
             self.since = Some(now);
+            self.first = now;
             self.bytes_per_s = bytes as f64 / RATE_WINDOW.as_secs_f64();
             return;
         };
@@ -32,7 +37,9 @@ impl Rate {
     pub fn bytes_per_s(&self, now: Instant) -> u64 {
         let Some(since) = self.since else { return 0 };
         let kept = (-(now - since).as_secs_f64() / RATE_WINDOW.as_secs_f64()).exp();
-        (self.bytes_per_s * kept) as u64
+        // What has been watched for less than the window shows less than the rate.
+        let watched = (now - self.first).max(RATE_WATCHED_MIN).as_secs_f64() / RATE_WINDOW.as_secs_f64();
+        (self.bytes_per_s * kept / (1.0 - (-watched).exp())) as u64
     }
 }
 

@@ -90,15 +90,16 @@ mod tests {
                 deadline: Instant::START + Duration::from_secs(60),
                 probe: false,
                 abandoned: false,
+                delivered_before: 0,
             };
             ledger.insert(RequestId(index as u64), request);
         }
         let mut sources = BTreeMap::new();
         for (peer, ms) in [(SLOW, slow_ms), (FAST, fast_ms)] {
             let mut source = Source::default();
-            source.grant(4, 1 << 18, None);
-            source.asked(BlobHash([7; 32]), 0);
-            source.delivered(Duration::from_millis(ms), 1);
+            source.grant(Instant::START, 4, 1 << 18, None);
+            source.asked(BlobHash([7; 32]), 0, 0);
+            source.delivered(Duration::from_millis(ms), 0, 1, 0);
             sources.insert(peer, source);
         }
         (download, ledger, sources)

@@ -12,31 +12,47 @@ use crate::time::Instant;
 const UNPROVED_IN_FLIGHT: usize = 2;
 /// Patience with a source of which nothing is known yet. 256 KiB in this time is 210 kbit/s.
 const UNKNOWN_PATIENCE: Duration = Duration::from_secs(10);
+/// How long an unused credit is kept: a trip over a satellite less than the shortest life that its granter gives it (3 s).
+const CREDIT_KEPT: Duration = Duration::from_secs(2);
+/// Payload in flight at a source beside what its path holds: as many credits as a source may give away at first can be used at once.
+const WINDOW_MIN: u64 = 8 * limits::BLOCK_MIN_BYTES as u64;
+/// What is kept of the rate at each delivery that shows less.
+const RATE_KEPT: f64 = 31.0 / 32.0;
 /// Deadlines missed in a row after which a source is hung up on.
 const LATE_LIMIT: u32 = 3;
 /// Streams broken in a row after which a source is hung up on.
 const BREAK_LIMIT: u32 = 3;
 /// Requests lost within this time are one broken stream.
 const BREAK_BURST: Duration = Duration::from_secs(1);
+/// Refusals in a row for want of a credit after which a source is hung up on. More than are in flight when a link breaks for a while.
+const REFUSED_LIMIT: u32 = 2 * limits::REQUESTS_PER_PEER as u32;
 
 /// A peer as a source.
 #[derive(Debug, Clone, Default)]
 pub struct Source {
     credits: u16,
+    granted_at: Instant,
     block_bytes: u32,
     hint: Option<(BlobHash, Piece)>,
     in_flight: usize,
+    in_flight_bytes: u64,
     service: ServiceTime,
+    /// The shortest service so far: what a request takes when none waits before it.
+    fastest: Option<Duration>,
+    /// The most it delivered during one service lately: in use, a link shows its rate; an idle one keeps it.
+    rate_bytes_per_s: f64,
     late_in_a_row: u32,
     breaks: u32,
     broken_at: Option<Instant>,
+    refused_in_a_row: u32,
     delivered_bytes: u64,
     last: Option<(BlobHash, u64)>,
 }
 
 impl Source {
     /// More credits, for blocks of this size. Credits above the limit are dropped: they could not be used in time anyway.
-    pub fn grant(&mut self, credits: u16, block_bytes: u32, hint: Option<(BlobHash, Piece)>) {
+    pub fn grant(&mut self, now: Instant, credits: u16, block_bytes: u32, hint: Option<(BlobHash, Piece)>) {
+        self.granted_at = now;
         self.credits = self.credits.saturating_add(credits).min(limits::CREDITS_PER_PEER);
         self.block_bytes = block_bytes;
         self.hint = hint;
@@ -45,6 +61,11 @@ impl Source {
     /// Unused credits.
     pub fn credits(&self) -> u16 {
         self.credits
+    }
+
+    /// Whether its credits are so old that they may expire before a request gets there: better handed back.
+    pub fn credits_are_stale(&self, now: Instant) -> bool {
+        self.credits > 0 && now - self.granted_at >= CREDIT_KEPT
     }
 
     /// Gives all unused credits back.
@@ -67,6 +88,24 @@ impl Source {
         self.last
     }
 
+    /// Payload to have in flight at it: twice what arrives during the shortest service, and a reserve. Taking the mean instead would
+    /// count the queue as part of the path, and let it grow without end.
+    pub fn window(&self, first: u64) -> u64 {
+        let Some(fastest) = self.fastest else { return first };
+        let during_one = self.rate_bytes_per_s * fastest.as_secs_f64();
+        2 * during_one as u64 + WINDOW_MIN.max(2 * u64::from(self.block_bytes()))
+    }
+
+    /// Payload asked for and not yet here.
+    pub fn in_flight_bytes(&self) -> u64 {
+        self.in_flight_bytes
+    }
+
+    /// How long after a delivery the next one may be awaited.
+    pub fn patience(&self) -> Duration {
+        (self.service.patience(UNKNOWN_PATIENCE) * 2u32.pow(self.late_in_a_row.min(4))).min(limits::DEADLINE_MAX)
+    }
+
     /// Whether it may be asked for another span now.
     pub fn may_ask(&self) -> bool {
         let allowed = match (self.late_in_a_row, self.delivered_bytes) {
@@ -78,33 +117,39 @@ impl Source {
     }
 
     /// A request goes out: uses a credit; returns the time it is given.
-    pub fn asked(&mut self, blob: BlobHash, end: u64) -> Duration {
+    pub fn asked(&mut self, blob: BlobHash, end: u64, bytes: u64) -> Duration {
+        self.in_flight_bytes += bytes;
         self.credits = self.credits.saturating_sub(1);
         self.in_flight += 1;
         self.last = Some((blob, end));
         self.hint = None;
-        let patience = self.service.patience(UNKNOWN_PATIENCE) * 2u32.pow(self.late_in_a_row.min(4));
-        patience.min(limits::DEADLINE_MAX)
+        self.patience()
     }
 
     /// A request was answered in full.
-    pub fn delivered(&mut self, took: Duration, bytes: u64) {
+    pub fn delivered(&mut self, took: Duration, asked: u64, bytes: u64, delivered_before: u64) {
         self.in_flight -= 1;
+        self.in_flight_bytes -= asked;
         self.service.record(took);
+        self.fastest = Some(self.fastest.map_or(took, |fastest| fastest.min(took)));
+        self.refused_in_a_row = 0;
         self.delivered_bytes += bytes;
+        let during = (self.delivered_bytes - delivered_before) as f64 / took.as_secs_f64().max(1e-6);
+        self.rate_bytes_per_s = during.max(self.rate_bytes_per_s * RATE_KEPT);
         self.late_in_a_row = 0;
         self.breaks = 0;
     }
 
     /// A request ended without delivering all; what did come counts.
-    pub fn ended(&mut self, bytes: u64) {
+    pub fn ended(&mut self, asked: u64, bytes: u64) {
         self.in_flight -= 1;
+        self.in_flight_bytes -= asked;
         self.delivered_bytes += bytes;
     }
 
     /// A request was lost with its stream; says whether that is once too often.
-    pub fn lost(&mut self, now: Instant, bytes: u64) -> bool {
-        self.ended(bytes);
+    pub fn lost(&mut self, now: Instant, asked: u64, bytes: u64) -> bool {
+        self.ended(asked, bytes);
         if self.broken_at.is_none_or(|at| now - at >= BREAK_BURST) {
             self.broken_at = Some(now);
             self.breaks += 1;
@@ -113,10 +158,23 @@ impl Source {
     }
 
     /// A request's deadline passed; says whether that is once too often. Patience doubles: a slow link is not a dead one.
-    pub fn late(&mut self) -> bool {
+    pub fn late(&mut self, asked: u64) -> bool {
         self.in_flight -= 1;
+        self.in_flight_bytes -= asked;
         self.late_in_a_row += 1;
         self.late_in_a_row >= LATE_LIMIT
+    }
+
+    /// A request was refused for want of a credit; says whether that is once too often. Credits may expire on the way; all of them,
+    /// again and again, do not.
+    pub fn refused(&mut self) -> bool {
+        self.refused_in_a_row += 1;
+        self.refused_in_a_row >= REFUSED_LIMIT
+    }
+
+    /// All it has delivered.
+    pub fn delivered_bytes(&self) -> u64 {
+        self.delivered_bytes
     }
 
     /// Whether it ever sent something that proved.
@@ -150,35 +208,35 @@ mod tests {
     #[test]
     fn a_newcomer_gets_two_requests_until_it_delivers() {
         let mut source = Source::default();
-        source.grant(10, 1 << 20, None);
-        source.asked(BLOB, 4);
-        source.asked(BLOB, 8);
+        source.grant(Instant::START, 10, 1 << 20, None);
+        source.asked(BLOB, 4, 0);
+        source.asked(BLOB, 8, 0);
         assert!(!source.may_ask());
-        source.delivered(Duration::from_millis(50), 100);
+        source.delivered(Duration::from_millis(50), 0, 100, 0);
         assert!(source.may_ask());
     }
 
     #[test]
     fn patience_doubles_and_ends_when_a_source_is_late() {
         let mut source = Source::default();
-        source.grant(10, 1 << 20, None);
-        assert_eq!(source.asked(BLOB, 4), Duration::from_secs(10));
-        assert!(!source.late());
-        assert_eq!(source.asked(BLOB, 4), Duration::from_secs(20));
+        source.grant(Instant::START, 10, 1 << 20, None);
+        assert_eq!(source.asked(BLOB, 4, 0), Duration::from_secs(10));
+        assert!(!source.late(0));
+        assert_eq!(source.asked(BLOB, 4, 0), Duration::from_secs(20));
         assert!(!source.may_ask(), "one at a time while it is late");
-        assert!(!source.late());
-        source.asked(BLOB, 4);
-        assert!(source.late());
+        assert!(!source.late(0));
+        source.asked(BLOB, 4, 0);
+        assert!(source.late(0));
     }
 
     #[test]
     fn a_stream_that_breaks_counts_once_however_much_was_asked_on_it() {
         let mut source = Source::default();
         let break_at = |source: &mut Source, at| {
-            source.grant(64, 1 << 20, None);
+            source.grant(Instant::START, 64, 1 << 20, None);
             source.delivered_bytes = 1;
-            (0..10).for_each(|_| _ = source.asked(BLOB, 4));
-            (0..10).fold(false, |_, _| source.lost(Instant::START + Duration::from_secs(at), 0))
+            (0..10).for_each(|_| _ = source.asked(BLOB, 4, 0));
+            (0..10).fold(false, |_, _| source.lost(Instant::START + Duration::from_secs(at), 0, 0))
         };
         assert!(!break_at(&mut source, 1));
         assert!(!break_at(&mut source, 5));
@@ -188,7 +246,7 @@ mod tests {
     #[test]
     fn credits_are_bounded() {
         let mut source = Source::default();
-        (0..10).for_each(|_| source.grant(limits::CREDITS_PER_PEER, u32::MAX, None));
+        (0..10).for_each(|_| source.grant(Instant::START, limits::CREDITS_PER_PEER, u32::MAX, None));
         assert_eq!((source.credits(), source.block_bytes()), (limits::CREDITS_PER_PEER, limits::BLOCK_MAX_BYTES));
         assert_eq!((source.take_credits(), source.credits()), (limits::CREDITS_PER_PEER, 0));
     }
