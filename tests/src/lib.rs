@@ -1,1 +1,7 @@
-//! Placeholder.
+//! What the suites of this package share: models with seeded contents, nodes of their own, waits that end.
+//!
+//! Nothing here sleeps, takes a fixed port, or draws a number without a seed.
+
+pub mod content;
+pub mod nodes;
+pub mod wait;

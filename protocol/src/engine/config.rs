@@ -17,9 +17,10 @@ pub struct EngineConfig {
     pub news_delay: Duration,
     /// How often idle sources look for a span to rescue. Default 100 ms.
     pub rescue_interval: Duration,
-    /// First pause between two look-ups for providers. Default 5 s; grows by half each time, up to a minute.
+    /// First pause between two look-ups for providers. Default 1 s, so that those who begin together find one another and trade; grows by
+    /// half each time, up to a minute.
     pub lookup_interval: Duration,
-    /// First pause before a peer that failed is dialled again. Default 5 s; doubles each time, up to ten minutes.
+    /// First pause before a peer that failed is dialled again. Default 5 s; doubles each time, up to a minute.
     pub back_off: Duration,
     /// How long a ban lasts. Default one hour; doubles with each further ban.
     pub ban: Duration,
@@ -34,7 +35,7 @@ impl Default for EngineConfig {
             first_in_flight_bytes: 16 * 1024 * 1024,
             news_delay: Duration::from_millis(100),
             rescue_interval: Duration::from_millis(100),
-            lookup_interval: Duration::from_secs(5),
+            lookup_interval: Duration::from_secs(1),
             back_off: Duration::from_secs(5),
             ban: Duration::from_secs(3600),
             max_requests_per_peer: limits::REQUESTS_PER_PEER,

@@ -13,8 +13,8 @@ use crate::time::Instant;
 const BAN_POINTS: u32 = 100;
 /// Time in which points halve: an honest peer on a bad line recovers.
 const FORGET_HALF: Duration = Duration::from_secs(600);
-/// Longest pause before a failing peer is tried again.
-const BACK_OFF_MAX: Duration = Duration::from_secs(600);
+/// Longest pause before a failing peer is tried again: a dial a minute costs nothing, and a source that was away is soon found back.
+const BACK_OFF_MAX: Duration = Duration::from_secs(60);
 
 /// What a misdeed weighs. Bad bytes cannot be an accident: they were proved to the sender before they left, if it is honest.
 fn points(misdeed: Misdeed) -> u32 {

@@ -1,0 +1,24 @@
+//! Begins each answer and breaks the stream off.
+
+use std::io;
+
+use p2pweights_node::net::BulkStream;
+use p2pweights_protocol::wire::BulkRequest;
+use tokio::io::AsyncWriteExt;
+
+use super::{Goods, Vice, data_header};
+
+/// Bytes of the encoding that it sends: less than a group, so that nothing of it proves.
+const BEGINNING: usize = 1000;
+
+/// Closes the stream within the first group of a span.
+pub struct Resetter;
+
+impl Vice for Resetter {
+    async fn answer(&self, goods: &Goods, request: BulkRequest, stream: &mut BulkStream) -> io::Result<()> {
+        stream.write_all(&data_header(&request)).await?;
+        stream.write_all(&goods.encoding(request.blob, request.span)[..BEGINNING]).await?;
+        stream.flush().await?;
+        Err(io::ErrorKind::ConnectionReset.into())
+    }
+}

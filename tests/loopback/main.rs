@@ -1,0 +1,13 @@
+//! Real nodes on loopback, found through the DHT: the journeys of a model, what disturbs them, and peers that mean harm.
+
+mod damage;
+mod hostile;
+mod journeys;
+mod manifests;
+mod misdeeds;
+mod noise;
+mod overlaps;
+mod raw_peer;
+mod requesters;
+mod stage;
+mod transports;
