@@ -41,9 +41,9 @@ async fn a_lie_costs_one_group_and_what_proved_before_it_stays() {
     let fetch = fetcher.start_fetch(stage.request());
     liar.until_asked().await;
     let (fetched, honest) = stage.rescued(&fetcher, fetch).await;
-    // Three groups of the first answer; the second request died with the connection.
-    assert_eq!(fetched.from(&liar.peer_id), 3 * GROUP_BYTES);
-    assert_eq!(fetched.from(&honest.peer_id), stage.bytes - 3 * GROUP_BYTES);
+    // Three groups of the first answer at most (spans can be shorter); the second request died with the connection.
+    assert!(fetched.from(&liar.peer_id) <= 3 * GROUP_BYTES, "{:?}", fetched.sources);
+    assert_eq!(fetched.from(&liar.peer_id) + fetched.from(&honest.peer_id), stage.bytes);
     assert!(names(&fetched.warnings, &liar.peer_id), "{:?}", fetched.warnings);
 }
 

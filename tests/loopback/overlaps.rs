@@ -33,7 +33,7 @@ async fn what_two_models_share_is_fetched_once() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_of_two_fetches_of_a_model_may_be_given_up() {
     let stage = Stage::new(&[2 * MIB, MIB]).await;
-    let _source = stage.character("half", Half).await;
+    let _source = stage.character("half", Half { patron: None }).await;
     let fetcher = stage.fetcher().await;
     let mut dropped = fetcher.start_fetch(request(&stage.hash.to_string(), Some(stage.world.path("dropped"))));
     let mut kept = fetcher.start_fetch(stage.request());

@@ -16,6 +16,8 @@ use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt};
 
 /// What an acceptor sends first on a stream that it takes; see `docs/wire.md`.
 const ACCEPTED: u8 = 1;
+/// What the opener of a bulk stream sends when it does not change to a direct connection.
+const STAYING: u8 = 2;
 
 #[derive(NetworkBehaviour)]
 struct RawBehaviour {
@@ -86,11 +88,15 @@ impl RawPeer {
     }
 
     /// Opens a stream of this protocol; `None` if the node does not take it.
-    pub async fn open(&mut self, protocol: &str) -> Option<Compat<libp2p::Stream>> {
-        let protocol = StreamProtocol::try_from_owned(protocol_name(NETWORK, protocol)).expect("a protocol's name");
+    pub async fn open(&mut self, kind: &str) -> Option<Compat<libp2p::Stream>> {
+        let protocol = StreamProtocol::try_from_owned(protocol_name(NETWORK, kind)).expect("a protocol's name");
         let mut stream = within("a stream", self.control.open_stream(self.target, protocol)).await.ok()?.compat();
         let greeting = within("a greeting", stream.read_u8()).await.ok()?;
         assert_eq!(greeting, ACCEPTED);
+        if kind == "bulk" {
+            let _direct_port = within("a port", stream.read_u16()).await.ok()?;
+            stream.write_all(&[STAYING]).await.ok()?;
+        }
         Some(stream)
     }
 }

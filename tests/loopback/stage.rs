@@ -15,6 +15,9 @@ use crate::hostile::{Character, Goods, Hand, Vice};
 /// How long a fetch may take once an honest node is there, whatever the others do: the first silence is noticed after ten seconds.
 pub const SOON: Duration = Duration::from_secs(20);
 
+/// Largest of the files that are no shards, in bytes.
+const SMALL: usize = 1000;
+
 /// See the module's text.
 pub struct Stage {
     pub world: World,
@@ -36,9 +39,10 @@ impl Stage {
         Self { world, hash: published.hash.parse().expect("a hash"), bytes: published.bytes, bootstrap }
     }
 
-    /// Every file of the model.
+    /// The shards of the model; whoever needs its small files must ask somebody honest.
     pub fn goods(&self) -> Goods {
-        Goods::new(files_below(&self.world.path("model")).into_iter().map(|(_, content)| content))
+        let files = files_below(&self.world.path("model")).into_iter();
+        Goods::new(files.map(|(_, content)| content).filter(|content| content.len() > SMALL))
     }
 
     /// A character that has the model, or says so, and can be found in the DHT.

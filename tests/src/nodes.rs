@@ -3,10 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use p2pweights_node::config::NodeConfig;
+use p2pweights_node::net::from_libp2p;
 use p2pweights_node::node::Node;
-use p2pweights_node::report::{Failure, FetchEvent, FetchRequest, PublishEvent, PublishRequest, Published, SourceReport, StatusReport};
+use p2pweights_node::report::{
+    Failure, FetchEvent, FetchRequest, PublishEvent, PublishRequest, Published, SourceReport, StatusReport,
+};
 use p2pweights_node::session::Session;
 use p2pweights_node::store::{Store, StoreConfig};
+use p2pweights_protocol::ids::PeerId;
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 
@@ -108,6 +112,11 @@ pub struct TestNode {
 }
 
 impl TestNode {
+    /// Its peer id as the protocol knows it.
+    pub fn peer(&self) -> PeerId {
+        from_libp2p(&self.peer_id.parse().expect("a peer id")).expect("an Ed25519 key")
+    }
+
     /// Its state.
     pub async fn status(&self) -> StatusReport {
         within("a status", self.node.status()).await
@@ -189,7 +198,8 @@ impl Fetch {
     pub async fn until<T>(&mut self, what: &str, mut pick: impl FnMut(&FetchEvent) -> Option<T>) -> T {
         within(what, async {
             loop {
-                let event = self.events.recv().await.unwrap_or_else(|| panic!("the fetch ended before {what}: {:?}", self.seen.last()));
+                let event =
+                    self.events.recv().await.unwrap_or_else(|| panic!("the fetch ended before {what}: {:?}", self.seen.last()));
                 let picked = pick(&event);
                 self.seen.push(event);
                 if let Some(picked) = picked {

@@ -5,7 +5,7 @@
 
 mod handle;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use p2pweights_protocol::engine::{BlobProgress, Command, Engine, EngineConfig, Event, HangupReason, Input, Misdeed, Output};
@@ -275,14 +275,12 @@ impl Driver {
                 SwarmLook { swarm, progress: sum }
             })
             .collect();
-        let sent = self.transfers.sent();
-        let peers: BTreeSet<PeerId> = self.received.keys().chain(sent.keys()).copied().collect();
         Overview {
             swarms,
             paused: self.paused.as_ref().map(|(paused, _)| paused.clone()),
             received: self.received.clone(),
-            sent,
-            strikes: peers.into_iter().map(|peer| (peer, self.engine.strikes(peer))).filter(|(_, n)| *n > 0).collect(),
+            sent: self.transfers.sent(),
+            strikes: self.engine.struck().collect(),
         }
     }
 

@@ -181,10 +181,11 @@ impl Engine {
             FetchOutcome::Delivered if request.probe => self.size_proved(request.blob, request.size),
             FetchOutcome::BadBytes => self.strike(provider, Misdeed::BadBytes, Some(request.blob)),
             FetchOutcome::NotHeld => {
-                if let Some(download) = self.downloads.get_mut(&request.blob) {
-                    download.remove_claim(provider);
+                // One claim is one lie, however many requests it drew: a file that its owner changed is no crime.
+                let download = self.downloads.get_mut(&request.blob);
+                if download.is_some_and(|download| download.remove_claim(provider)) {
+                    self.strike(provider, Misdeed::FalseClaim, Some(request.blob));
                 }
-                self.strike(provider, Misdeed::FalseClaim, Some(request.blob));
             }
             FetchOutcome::NoCredit => {
                 // They expired on the way; what else we think we have has, too.

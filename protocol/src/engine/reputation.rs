@@ -102,6 +102,11 @@ impl Reputation {
         self.records.get(&peer).map_or(0, |record| record.strikes)
     }
 
+    /// Every peer with strikes, and how many.
+    pub fn struck(&self) -> impl Iterator<Item = (PeerId, u32)> + '_ {
+        self.records.iter().map(|(peer, record)| (*peer, record.strikes)).filter(|(_, strikes)| *strikes > 0)
+    }
+
     fn record(&mut self, now: Instant, peer: PeerId) -> &mut Record {
         if !self.records.contains_key(&peer) && self.records.len() >= limits::REMEMBERED_PEERS {
             let oldest = self.records.iter().min_by_key(|(_, record)| (record.banned_until > Some(now), record.since));

@@ -60,6 +60,11 @@ impl Engine {
         self.reputation.strikes(peer)
     }
 
+    /// Every peer with strikes against it, and how many.
+    pub fn struck(&self) -> impl Iterator<Item = (PeerId, u32)> + '_ {
+        self.reputation.struck()
+    }
+
     /// What we offer of a blob.
     pub fn offered(&self, blob: BlobHash) -> Option<&HaveMap> {
         self.offers.get(&blob).map(|offer| &offer.map)

@@ -225,11 +225,13 @@ impl Download {
         }
     }
 
-    /// Forgets what a peer said.
-    pub fn remove_claim(&mut self, peer: PeerId) {
-        if let (Some(Claim::Map(map)), Some(sized)) = (self.claims.remove(&peer), &mut self.sized) {
-            sized.availability.remove(&map);
+    /// Forgets what a peer said; whether it had said anything.
+    pub fn remove_claim(&mut self, peer: PeerId) -> bool {
+        let claim = self.claims.remove(&peer);
+        if let (Some(Claim::Map(map)), Some(sized)) = (&claim, &mut self.sized) {
+            sized.availability.remove(map);
         }
+        claim.is_some()
     }
 
     /// What a peer said.

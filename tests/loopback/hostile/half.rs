@@ -5,14 +5,16 @@ use std::io;
 use p2pweights_node::net::BulkStream;
 use p2pweights_protocol::geometry::{Geometry, Piece};
 use p2pweights_protocol::have_map::HaveMap;
-use p2pweights_protocol::ids::BlobHash;
+use p2pweights_protocol::ids::{BlobHash, PeerId};
 use p2pweights_protocol::wire::{BulkRequest, HavePieces, Message};
 use tokio::io::AsyncWriteExt;
 
 use super::{Goods, Vice, data_header};
 
-/// Holds half.
-pub struct Half;
+/// Holds half, for everybody or for one peer only.
+pub struct Half {
+    pub patron: Option<PeerId>,
+}
 
 impl Half {
     /// Bytes that it holds of a blob of so many.
@@ -24,6 +26,10 @@ impl Half {
 }
 
 impl Vice for Half {
+    fn knows(&self, peer: PeerId) -> bool {
+        self.patron.is_none_or(|patron| patron == peer)
+    }
+
     fn claim(&self, goods: &Goods, blob: BlobHash) -> Message {
         let size = goods.size(blob);
         let pieces = Geometry::of(size).pieces();

@@ -39,23 +39,24 @@ pub use mute::Mute;
 pub use resetter::Resetter;
 pub use size_liar::{Proof, SizeLiar};
 
-/// Credits that a character gives at once; one more follows each request.
+/// Credits that a character gives at once, to whoever needs some and for each stream; one more follows each request.
 const CREDITS: u16 = 8;
 
 /// What a character does in its own way. Without a word of its own it is honest.
 pub trait Vice: Send + Sync + 'static {
+    /// Whether it has anything to do with this peer.
+    fn knows(&self, _peer: PeerId) -> bool {
+        true
+    }
+
     /// What it says when somebody is interested in a blob that it has.
     fn claim(&self, goods: &Goods, blob: BlobHash) -> Message {
         goods.have(blob)
     }
 
     /// Answers a request for payload; an error ends the stream.
-    fn answer(
-        &self,
-        goods: &Goods,
-        request: BulkRequest,
-        stream: &mut BulkStream,
-    ) -> impl Future<Output = io::Result<()>> + Send;
+    fn answer(&self, goods: &Goods, request: BulkRequest, stream: &mut BulkStream)
+    -> impl Future<Output = io::Result<()>> + Send;
 }
 
 /// The blobs that a character has, whole.
@@ -104,21 +105,15 @@ pub struct Hand {
     pub events: mpsc::Receiver<NetEvent>,
     pub peer: PeerId,
     pub peer_id: String,
-    pub address: String,
 }
 
 impl Hand {
     /// Joins the network through these peers, with the identity kept in the folder of that name.
     pub async fn start(world: &World, name: &str, bootstrap: &[&str]) -> Self {
-        Self::start_on(world, name, &[TCP], bootstrap).await
-    }
-
-    /// The same, listening there; nowhere is fine.
-    pub async fn start_on(world: &World, name: &str, listen: &[&str], bootstrap: &[&str]) -> Self {
         std::fs::create_dir_all(world.path(name)).expect("a folder can be made");
         let (net, events) = Net::start(NetConfig {
             keypair: identity::load_or_create(&world.path(name)).expect("an identity"),
-            listen: listen.iter().map(|address| address.parse().expect("a multiaddr")).collect(),
+            listen: vec![TCP.parse().expect("a multiaddr")],
             bootstrap: bootstrap.iter().map(|address| address.parse().expect("a multiaddr")).collect(),
             network: NETWORK.to_owned(),
             mdns: false,
@@ -127,9 +122,8 @@ impl Hand {
         .await
         .expect("a network starts");
         let status = net.status().await.expect("a status");
-        let address = status.listen.first().map(ToString::to_string).unwrap_or_default();
         let peer = from_libp2p(&status.peer).expect("an Ed25519 key");
-        Self { net, events, peer, peer_id: status.peer.to_string(), address }
+        Self { net, events, peer, peer_id: status.peer.to_string() }
     }
 
     /// The first event of which `pick` makes something; others are skipped.
@@ -224,14 +218,18 @@ impl Character {
 async fn play<V: Vice>(mut hand: Hand, goods: Arc<Goods>, vice: Arc<V>, counter: watch::Sender<u64>) {
     while let Some(event) = hand.events.recv().await {
         match event {
-            NetEvent::Message { peer, message: Message::Interest { blobs } } => {
+            NetEvent::Message { peer, message: Message::Interest { blobs } } if vice.knows(peer) => {
                 for blob in blobs.into_iter().filter(|blob| goods.0.contains_key(blob)) {
                     // A peer that has gone meanwhile hears nothing.
                     let _ = hand.net.send(peer, &vice.claim(&goods, blob));
                 }
             }
-            NetEvent::Message { peer, message: Message::Load { limit: 1.., .. } } => grant(&hand.net, peer, CREDITS),
+            NetEvent::Message { peer, message: Message::Load { limit: 1.., .. } } if vice.knows(peer) => {
+                grant(&hand.net, peer, CREDITS)
+            }
             NetEvent::Bulk { peer, stream } => {
+                // What was asked on a stream that broke has cost credits, too.
+                grant(&hand.net, peer, CREDITS);
                 let (net, goods, vice) = (hand.net.clone(), Arc::clone(&goods), Arc::clone(&vice));
                 tokio::spawn(serve(net, peer, stream, goods, vice, counter.clone()));
             }
