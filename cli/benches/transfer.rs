@@ -288,8 +288,11 @@ fn row(what: &str, rates: &[f64], yardstick: Option<(&[f64], &str)>) {
     let mega = |rate: f64| (rate / 1e6).round();
     let least = rates.iter().copied().fold(f64::INFINITY, f64::min);
     let most = rates.iter().copied().fold(0.0, f64::max);
-    let ratio = yardstick
-        .map_or_else(String::new, |(yardstick, name)| format!("   {:.2} x the {name}", median(rates) / median(yardstick)));
+    // Round by round: what disturbs the one is likely to disturb the other, too.
+    let ratio = yardstick.map_or_else(String::new, |(yardstick, name)| {
+        let ratios: Vec<f64> = rates.iter().zip(yardstick).map(|(rate, yardstick)| rate / yardstick).collect();
+        format!("   {:.2} x the {name}", median(&ratios))
+    });
     println!("{what:<58} {:>5} MB/s [{}-{}]{ratio}", mega(median(rates)), mega(least), mega(most));
 }
 

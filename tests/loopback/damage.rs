@@ -90,7 +90,8 @@ async fn a_flipped_bit_is_noticed_and_the_other_source_completes() {
     let origin = world.node("origin", &[&fetcher.address]).await;
     let fetched = fetch.done().await;
     assert_same_files(&world.path("model"), &world.path("out"));
-    assert_eq!(fetched.fetched, published.bytes);
+    // Blocks asked of both sources count for both.
+    assert!((published.bytes..2 * published.bytes).contains(&fetched.fetched), "{fetched:?}");
     assert!(fetched.from(&origin.peer_id) >= GROUP_BYTES, "{:?}", fetched.sources);
     // Bad luck is no misdeed.
     assert_eq!(fetcher.strikes(&rotten.peer_id).await, 0);
