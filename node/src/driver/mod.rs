@@ -98,6 +98,8 @@ impl Driver {
         loop {
             let wake = self.next_wakeup();
             tokio::select! {
+                // Facts before orders: who asks how far a blob is sees all that was reported before he asked.
+                biased;
                 () = stop.cancelled() => break,
                 Some(fact) = facts.recv() => self.on_fact(fact),
                 Some(event) = events.recv() => self.on_net_event(event),

@@ -69,7 +69,8 @@ pub async fn fetch(core: &Arc<Core>, request: &FetchRequest, events: &mpsc::Send
     // are done already.
     let _ = core.driver.leave(swarm).await;
     watched.end().await;
-    result
+    // Told last: a fetch that begins when this one has ended counts its own deliveries only.
+    events.send(result?).await.map_err(|_| Failure::new(FailureKind::Interrupted, "nobody waits for the result any more"))
 }
 
 struct Fetching<'a> {
@@ -82,7 +83,8 @@ struct Fetching<'a> {
 }
 
 impl Fetching<'_> {
-    async fn run(&self, link: &Link, chosen: &Chosen, watched: &Watched<'_>) -> Result<(), Failure> {
+    /// Returns the last event.
+    async fn run(&self, link: &Link, chosen: &Chosen, watched: &Watched<'_>) -> Result<FetchEvent, Failure> {
         let hash = link.hash();
         if self.core.network() != link.network().unwrap_or(self.core.network()) {
             let message = format!(
@@ -100,7 +102,7 @@ impl Fetching<'_> {
         }
         let held = self.tell_plan(&plan, output.as_deref()).await?;
         if self.request.dry_run {
-            return self.done(&plan, output, 0, BTreeMap::new()).await;
+            return Ok(self.done(&plan, output, 0, BTreeMap::new()));
         }
         let missing = plan.bytes().saturating_sub(held);
         self.check_room(missing).await?;
@@ -110,7 +112,7 @@ impl Fetching<'_> {
             blocking(move || Ok(store.add_manifest(record)?)).await?;
         }
         let fetched = sources.values().sum();
-        self.done(&plan, output, fetched, sources).await
+        Ok(self.done(&plan, output, fetched, sources))
     }
 
     // What is it?
@@ -383,28 +385,21 @@ impl Fetching<'_> {
         self.events.send(event).await.map_err(gone)
     }
 
-    async fn done(
-        &self,
-        plan: &Plan,
-        output: Option<PathBuf>,
-        fetched: u64,
-        sources: BTreeMap<PeerId, u64>,
-    ) -> Result<(), Failure> {
+    fn done(&self, plan: &Plan, output: Option<PathBuf>, fetched: u64, sources: BTreeMap<PeerId, u64>) -> FetchEvent {
         let mut sources: Vec<SourceReport> = sources
             .into_iter()
             .filter(|(_, bytes)| *bytes > 0)
             .map(|(peer, bytes)| SourceReport { peer: peer_name(peer), bytes })
             .collect();
         sources.sort_by_key(|source| std::cmp::Reverse(source.bytes));
-        self.tell(FetchEvent::Done {
+        FetchEvent::Done {
             hash: plan.hash.to_string(),
             bytes: plan.bytes(),
             fetched,
             seconds: self.began.elapsed().as_secs_f64(),
             sources,
             output,
-        })
-        .await
+        }
     }
 
     fn timeout(&self) -> Duration {

@@ -69,9 +69,12 @@ impl<'a> Pull<'a> {
 
     /// A look at every blob; one that is not fetched (any more) is looked up in the store.
     pub(super) async fn look(&mut self) -> Result<Look, Failure> {
+        // The store first: whatever it holds was reported to the driver before.
+        let store = &self.fetching.core.store;
+        let in_store: Vec<bool> = self.blobs.iter().map(|blob| store.blob(*blob).is_some_and(|status| status.complete)).collect();
         let mut look = self.fetching.look(self.blobs.clone()).await?;
-        for ((blob, size), state) in self.blobs.iter().zip(&self.sizes).zip(&mut look.blobs) {
-            if !state.stored && self.fetching.core.store.blob(*blob).is_some_and(|status| status.complete) {
+        for ((in_store, size), state) in in_store.into_iter().zip(&self.sizes).zip(&mut look.blobs) {
+            if !state.stored && in_store {
                 *state = BlobLook { stored: true, complete: true, verified: *size, ..*state };
             }
             if state.complete {

@@ -206,6 +206,12 @@ impl Task {
             };
             locked(&self.open).remove(&request.request);
             self.report(Input::FetchEnded { request: request.request, outcome, verified_groups });
+            // Told first, synced then: who delivered is counted before anybody can see the blob complete.
+            if verified_groups > 0
+                && let Some(writer) = self.writers.opened(request.blob)
+            {
+                self.syncer.written(&writer);
+            }
             if !go_on {
                 return;
             }
@@ -233,9 +239,6 @@ impl Task {
             }
         };
         let Receipt { verified_groups, outcome } = writer.receive(request.span, reader);
-        if verified_groups > 0 {
-            self.syncer.written(&writer);
-        }
         match outcome {
             Ok(()) => (FetchOutcome::Delivered, verified_groups, true),
             Err(ReceiveError::BadBytes { group }) => {
