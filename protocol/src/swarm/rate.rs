@@ -11,7 +11,7 @@ const RATE_WINDOW: Duration = Duration::from_secs(2);
 /// A rate watched for less than this is not trusted more than one watched for so long.
 const RATE_WATCHED_MIN: Duration = Duration::from_millis(100);
 
-/// Bytes a second, smoothed exponentially over [`RATE_WINDOW`].
+/// Bytes a second, smoothed exponentially over two seconds.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Rate {
     bytes_per_s: f64,
