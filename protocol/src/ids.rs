@@ -122,6 +122,11 @@ impl BlobHash {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct RequestId(pub u64);
 
+/// The network a peer is in, as far as many identities may hide behind one owner: an IPv4 /24, an IPv6 /48; how it is formed is the
+/// driver's affair. Identities are free to mint, networks are not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+pub struct Prefix(pub u64);
+
 /// A swarm: the peers around one manifest, or around one blob fetched alone; named by that hash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct SwarmId(pub BlobHash);

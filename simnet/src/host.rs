@@ -135,7 +135,7 @@ impl Host {
     pub fn want(&self, blob: BlobHash, size: u64) -> Want {
         let known = self.plan.knows_sizes || self.sizes_known.contains(&blob);
         let held = if known { self.store.durable(blob).clone() } else { SpanSet::new() };
-        Want { blob, size: known.then_some(size), held }
+        Want { blob, size: known.then_some(size), held, order: self.plan.order }
     }
 
     /// What it says it holds of a blob, and with what size.

@@ -23,8 +23,8 @@ pub use check::Violation;
 pub use hostile::Vice;
 pub use link::Link;
 pub use network::HostId;
-pub use report::{HostReport, Report, Traffic};
-pub use scenario::{Fault, Holding, HostPlan, Scenario, Timing};
+pub use report::{HostReport, Moment, Report, SiteReport, Traffic};
+pub use scenario::{Disk, Fault, Holding, HostPlan, Nat, Scenario, Site, SiteId, Stay, Timing, Trouble};
 pub use world::World;
 
 /// 2^10 bytes.

@@ -15,13 +15,20 @@ pub struct Link {
     pub down_bytes_per_s: u64,
     /// One way to the middle of the network.
     pub latency: Duration,
+    /// Of a million packets, how many are lost and sent again: as much goodput is lost, and now and then a round trip.
+    pub loss_ppm: u32,
 }
 
 impl Link {
     /// A link of so many Mbit/s up and down and so many milliseconds to the middle of the network.
     pub fn mbit(up: u64, down: u64, latency_ms: u64) -> Self {
         let bytes = 1_000_000 / 8;
-        Self { up_bytes_per_s: up * bytes, down_bytes_per_s: down * bytes, latency: Duration::from_millis(latency_ms) }
+        Self {
+            up_bytes_per_s: up * bytes,
+            down_bytes_per_s: down * bytes,
+            latency: Duration::from_millis(latency_ms),
+            loss_ppm: 0,
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use p2pweights_protocol::engine::Misdeed;
+use p2pweights_protocol::ids::BlobHash;
 use p2pweights_protocol::time::Instant;
 use p2pweights_protocol::wire::Message;
 
@@ -99,6 +100,60 @@ pub struct HostReport {
     pub samples_idle: u64,
     /// Times it was found disputing a size.
     pub sizes_disputed: u32,
+    /// Its kind, by its place in [`Report::groups`].
+    pub group: usize,
+    /// When it began.
+    pub began_at: Option<Instant>,
+    /// When it left for good.
+    pub left_at: Option<Instant>,
+    /// The least time that it needs by itself, whatever the others do: all it wants over its own downlink, or as the whole swarm can.
+    pub bound: Duration,
+    /// When it held the first bytes of what it wants, so that a reader could begin.
+    pub first_bytes_at: Option<Instant>,
+    /// Bytes that it had verified once, lost, and verified again.
+    pub refetched: u64,
+    /// Bytes that came to it through the relay.
+    pub relayed: u64,
+    /// Largest have-map that it sent, in bytes on the wire.
+    pub largest_have_bytes: u64,
+    /// Most that its engine held in memory at a sample, estimated from its parts; 0 if it was not measured.
+    pub engine_bytes: u64,
+}
+
+/// A site's shared link.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SiteReport {
+    /// The site's name.
+    pub name: String,
+    /// Payload bytes that came in over the link.
+    pub bytes_in: u64,
+    /// Payload bytes that went out.
+    pub bytes_out: u64,
+    /// Of those that came in, bytes of groups that a host of the site had verified or was being sent already.
+    pub bytes_again: u64,
+    /// The time that the link was down until the last host of the site had finished.
+    pub down_time: Duration,
+}
+
+/// The world as a whole at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Moment {
+    /// When.
+    pub at: Instant,
+    /// Payload bytes sent so far by everybody.
+    pub sent: u64,
+    /// Time that uplinks spent sending since the last moment, of all they could have, in thousandths.
+    pub uplinks_busy_permille: u64,
+    /// Copies of the rarest piece among the hosts that are there.
+    pub rarest: u32,
+    /// Copies of a piece on average, in thousandths.
+    pub mean_permille: u64,
+    /// Copies of the commonest piece.
+    pub commonest: u32,
+    /// Hosts that are there.
+    pub present: u32,
+    /// Fetchers that have finished.
+    pub finished: u32,
 }
 
 /// A world that has ended.
@@ -110,8 +165,20 @@ pub struct Report {
     pub bound: Duration,
     /// The hosts that were to finish.
     pub fetchers: Vec<HostId>,
+    /// What kinds of hosts there are, by name.
+    pub groups: Vec<String>,
     /// Every host.
     pub hosts: Vec<HostReport>,
+    /// Every site's shared link.
+    pub sites: Vec<SiteReport>,
+    /// The world from beginning to end, at equal steps: at most a few hundred.
+    pub moments: Vec<Moment>,
+    /// Sum of the sizes of all that each fetcher wants: one copy.
+    pub copy_bytes: u64,
+    /// Pieces that nobody present holds at the end though somebody wants them, by blob and piece.
+    pub gone_pieces: Vec<(BlobHash, u32)>,
+    /// Groups that were kept though they are not what they should be; must be none.
+    pub bad_groups_kept: u64,
     /// What was said.
     pub traffic: Traffic,
     /// Rules that were broken.

@@ -178,7 +178,7 @@ impl Driver {
 
     fn on_net_event(&mut self, event: NetEvent) {
         let input = match event {
-            NetEvent::PeerConnected { peer, class } => Input::PeerConnected { peer, class },
+            NetEvent::PeerConnected { peer, class, prefix } => Input::PeerConnected { peer, class, prefix },
             NetEvent::PeerGone { peer } => {
                 self.transfers.forget(peer);
                 Input::PeerGone { peer }
@@ -319,6 +319,7 @@ impl Driver {
             Output::FindProviders { blob } => self.network(blob, "find providers", Net::find_providers),
             Output::Announce { blob } => self.network(blob, "announce", Net::announce),
             Output::Unannounce { blob } => self.network(blob, "unannounce", Net::unannounce),
+            Output::Introduce { peer, blob, others } => tracing::trace!(%peer, %blob, others = others.len(), "introduce"),
             Output::Notify(event) => self.on_event(event),
         }
     }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use p2pweights_protocol::engine::{Command, Want};
+use p2pweights_protocol::engine::{Command, Order, Want};
 use p2pweights_protocol::ids::{BlobHash, PeerId, SwarmId};
 use p2pweights_protocol::limits;
 use p2pweights_protocol::link::Link;
@@ -171,7 +171,7 @@ impl Fetching<'_> {
     /// Finds a provider and learns the size of a blob from it, proved.
     async fn prove_size(&self, hash: BlobHash, watched: &Watched<'_>) -> Result<u64, Failure> {
         watched.add(&[hash]).await?;
-        self.join(vec![Want { blob: hash, size: None, held: SpanSet::new() }]).await?;
+        self.join(vec![Want { blob: hash, size: None, held: SpanSet::new(), order: Order::default() }]).await?;
         let asked_before = self.peers_asked().await;
         let mut changes = self.core.driver.changes();
         let mut last_told = None;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use p2pweights_protocol::engine::Want;
+use p2pweights_protocol::engine::{Order, Want};
 use p2pweights_protocol::ids::BlobHash;
 use p2pweights_protocol::span_set::SpanSet;
 use tokio::time::Instant;
@@ -168,7 +168,7 @@ fn wants(store: &Store, blobs: &[BlobHash], sizes: &[u64]) -> Result<Vec<Want>, 
                     return Err(Failure::new(FailureKind::Refused, message));
                 }
                 let held = status.map_or_else(SpanSet::new, |status| status.held);
-                wants.push(Want { blob: *blob, size: Some(*size), held });
+                wants.push(Want { blob: *blob, size: Some(*size), held, order: Order::default() });
             }
         }
     }

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
+use p2pweights_protocol::ids::Prefix;
 
 use super::PeerClass;
 
@@ -43,6 +44,15 @@ pub fn class_of(address: &Multiaddr) -> PeerClass {
         None => false,
     };
     if near { PeerClass::Lan } else { PeerClass::Wan }
+}
+
+/// The network that an address is in: the first 24 bits of an IPv4 address, the first 48 of an IPv6 one.
+pub fn prefix_of(ip: Option<IpAddr>) -> Prefix {
+    match ip.map(|ip| ip.to_canonical()) {
+        None => Prefix::default(),
+        Some(IpAddr::V4(ip)) => Prefix((4 << 60) | u64::from(ip.to_bits() >> 8)),
+        Some(IpAddr::V6(ip)) => Prefix((6 << 60) | (ip.to_bits() >> 80) as u64),
+    }
 }
 
 fn near_v4(ip: Ipv4Addr) -> bool {

@@ -15,7 +15,7 @@ use p2pweights_protocol::wire::Message;
 use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 
-use super::addresses::{class_of, clip, is_loopback};
+use super::addresses::{class_of, clip, is_loopback, prefix_of};
 use super::bulk::{BulkStream, STREAMS_PER_PEER};
 use super::control::{ReadError, read_messages};
 use super::direct::{DirectArrival, ip_of};
@@ -216,7 +216,7 @@ impl Host {
             }
         }));
         self.dials.remove(&id);
-        self.emit(NetEvent::PeerConnected { peer, class });
+        self.emit(NetEvent::PeerConnected { peer, class, prefix: prefix_of(ip) });
         if self.bootstrap.reached(&id, Instant::now()) {
             tracing::info!(peer = %id, "bootstrap peer reached");
         }

@@ -40,7 +40,7 @@ use std::time::{Duration, Instant};
 use libp2p::Multiaddr;
 use libp2p::identity::Keypair;
 pub use p2pweights_protocol::engine::PeerClass;
-use p2pweights_protocol::ids::{BlobHash, PeerId};
+use p2pweights_protocol::ids::{BlobHash, PeerId, Prefix};
 use p2pweights_protocol::limits;
 use p2pweights_protocol::wire::Message;
 use thiserror::Error;
@@ -132,6 +132,8 @@ pub enum NetEvent {
         peer: PeerId,
         /// How near it is.
         class: PeerClass,
+        /// The network that it is in.
+        prefix: Prefix,
     },
     /// The last connection to a peer is gone. Nothing more comes from it until it is connected again.
     PeerGone {

@@ -3,11 +3,11 @@
 use super::discovery::DIALS_AT_A_TIME;
 use super::peer::Peer;
 use super::{Engine, Event, HangupReason, Misdeed, Output, PeerClass};
-use crate::ids::{BlobHash, PeerId};
+use crate::ids::{BlobHash, PeerId, Prefix};
 use crate::limits;
 
 impl Engine {
-    pub(super) fn on_connected(&mut self, peer: PeerId, class: PeerClass) {
+    pub(super) fn on_connected(&mut self, peer: PeerId, class: PeerClass, prefix: Prefix) {
         self.dialing.remove(&peer);
         if self.peers.contains_key(&peer) {
             return;
@@ -17,7 +17,7 @@ impl Engine {
         } else if self.peers.len() >= limits::PEERS {
             self.emit(Output::Hangup { peer, reason: HangupReason::Full });
         } else {
-            self.peers.insert(peer, Peer::new(class));
+            self.peers.insert(peer, Peer::new(class, prefix));
             self.introduce(peer);
         }
     }
@@ -25,7 +25,7 @@ impl Engine {
     /// The peer's state, made up if it spoke before its connection was reported; `None` if it is not to be dealt with.
     pub(super) fn peer_mut(&mut self, peer: PeerId) -> Option<&mut Peer> {
         if !self.peers.contains_key(&peer) {
-            self.on_connected(peer, PeerClass::Wan);
+            self.on_connected(peer, PeerClass::Wan, Prefix::default());
         }
         self.peers.get_mut(&peer)
     }

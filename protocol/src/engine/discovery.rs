@@ -59,7 +59,7 @@ impl Engine {
     }
 
     fn want(&mut self, want: Want) {
-        let Want { blob, size, held } = want;
+        let Want { blob, size, held, order: _ } = want;
         let order = self.next_order;
         self.next_order += 1;
         let download = self.downloads.entry(blob).or_insert_with(|| Download::new(blob, order));

@@ -8,7 +8,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::geometry::Span;
-use crate::ids::{BlobHash, PeerId, RequestId, SwarmId};
+use crate::ids::{BlobHash, PeerId, Prefix, RequestId, SwarmId};
 use crate::span_set::SpanSet;
 use crate::time::Instant;
 use crate::wire::Message;
@@ -20,6 +20,20 @@ pub enum PeerClass {
     Lan,
     /// Anywhere else.
     Wan,
+    /// Over a link whose bytes are counted or shared by many: nothing is asked for twice over it.
+    Metered,
+    /// Through somebody else's relay: only if nothing else will do.
+    Relay,
+}
+
+/// In which order a blob is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Order {
+    /// Rarest pieces first: best for the swarm, and so for everybody.
+    #[default]
+    RarestFirst,
+    /// The next bytes first, for a reader that reads while it is fetched; the rest rarest first.
+    Stream,
 }
 
 /// A blob that a swarm wants.
@@ -32,6 +46,9 @@ pub struct Want {
     pub size: Option<u64>,
     /// What the store holds of it already.
     pub held: SpanSet,
+    /// In which order it is wanted.
+    #[serde(default)]
+    pub order: Order,
 }
 
 /// What the node's owner asks of the engine.
@@ -139,6 +156,8 @@ pub enum Input {
         peer: PeerId,
         /// How it is reached.
         class: PeerClass,
+        /// The network that it is in.
+        prefix: Prefix,
     },
     /// The last connection to this peer is gone; its requests have ended or will end as lost.
     PeerGone {
@@ -310,6 +329,16 @@ pub enum Output {
         /// The blob.
         blob: BlobHash,
     },
+    /// Tell a peer where others can be reached who want or hold this blob. It reaches that peer's engine as
+    /// [`Input::ProvidersFound`].
+    Introduce {
+        /// Whom to tell.
+        peer: PeerId,
+        /// The blob.
+        blob: BlobHash,
+        /// Of whom.
+        others: Vec<PeerId>,
+    },
     /// Something happened.
     Notify(Event),
 }
@@ -358,6 +387,11 @@ pub enum Event {
         peer: PeerId,
         /// Until when.
         until: Instant,
+    },
+    /// Every piece that we hold of this blob is held by others too, as far as we can see: leaving loses nothing.
+    LeaveSafe {
+        /// The blob.
+        blob: BlobHash,
     },
     /// Something we hold does not prove any more.
     Damaged {

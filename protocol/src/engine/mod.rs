@@ -21,7 +21,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 pub use config::EngineConfig;
-pub use io::{Command, Event, FetchOutcome, HangupReason, Input, Misdeed, Output, PeerClass, ServeOutcome, Want};
+pub use io::{Command, Event, FetchOutcome, HangupReason, Input, Misdeed, Order, Output, PeerClass, ServeOutcome, Want};
 pub use view::BlobProgress;
 
 use crate::geometry::Geometry;
@@ -125,7 +125,7 @@ impl Engine {
     pub fn handle(&mut self, now: Instant, input: Input) {
         self.now = self.now.max(now);
         match input {
-            Input::PeerConnected { peer, class } => self.on_connected(peer, class),
+            Input::PeerConnected { peer, class, prefix } => self.on_connected(peer, class, prefix),
             Input::PeerGone { peer } => self.on_gone(peer),
             Input::DialFailed { peer } => self.on_dial_failed(peer),
             Input::Message { peer, message } => self.on_message(peer, message),

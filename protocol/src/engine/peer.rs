@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::engine::io::PeerClass;
 use crate::geometry::Piece;
-use crate::ids::BlobHash;
+use crate::ids::{BlobHash, Prefix};
 use crate::swarm::source::Source;
 use crate::time::Instant;
 
@@ -39,6 +39,8 @@ impl Load {
 pub struct Peer {
     /// How it is reached.
     pub class: PeerClass,
+    /// The network that it is in.
+    pub prefix: Prefix,
     /// As a source.
     pub source: Source,
     /// It once said that it holds something we want: worth looking at when we look for whom to ask.
@@ -67,9 +69,10 @@ pub struct Peer {
 
 impl Peer {
     /// A peer that has just connected.
-    pub fn new(class: PeerClass) -> Self {
+    pub fn new(class: PeerClass, prefix: Prefix) -> Self {
         Self {
             class,
+            prefix,
             source: Source::default(),
             is_source: false,
             interests: BTreeSet::new(),

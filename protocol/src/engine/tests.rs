@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::geometry::{Piece, Span};
-use crate::ids::RequestId;
+use crate::ids::{Prefix, RequestId};
 use crate::wire::{HavePieces, Message, PieceRun};
 
 const BLOB: BlobHash = BlobHash([7; 32]);
@@ -60,7 +60,7 @@ impl Bench {
         bench.join(Some(SIZE));
         let mut fetches = Vec::new();
         for source in 1..=sources {
-            bench.put(Input::PeerConnected { peer: peer(source), class: PeerClass::Wan });
+            bench.put(Input::PeerConnected { peer: peer(source), class: PeerClass::Wan, prefix: Prefix::default() });
             bench.say(source, Message::Have { blob: BLOB, size: SIZE, pieces: HavePieces::All });
             fetches.extend(fetches_in(&bench.grant(source, credits)));
         }
@@ -68,7 +68,7 @@ impl Bench {
     }
 
     fn join(&mut self, size: Option<u64>) -> Vec<Output> {
-        let wants = vec![Want { blob: BLOB, size, held: SpanSet::new() }];
+        let wants = vec![Want { blob: BLOB, size, held: SpanSet::new(), order: Order::default() }];
         self.put(Input::Command(Command::Join { swarm: SwarmId(BLOB), wants, providers: vec![] }))
     }
 
@@ -129,7 +129,7 @@ fn joining_looks_for_providers_dials_them_and_asks_what_they_hold() {
     assert!(bench.join(Some(SIZE)).contains(&Output::FindProviders { blob: BLOB }));
     let outputs = bench.put(Input::ProvidersFound { blob: BLOB, providers: vec![peer(1)], finished: true });
     assert_eq!(outputs, [Output::Dial { peer: peer(1) }]);
-    let outputs = bench.put(Input::PeerConnected { peer: peer(1), class: PeerClass::Wan });
+    let outputs = bench.put(Input::PeerConnected { peer: peer(1), class: PeerClass::Wan, prefix: Prefix::default() });
     assert_eq!(outputs, [Output::Send { peer: peer(1), message: Message::Interest { blobs: vec![BLOB] } }]);
     let outputs = bench.say(1, Message::Have { blob: BLOB, size: SIZE, pieces: HavePieces::All });
     assert!(matches!(outputs[..], [Output::Send { message: Message::Load { held: 0, limit: 1.. }, .. }]), "{outputs:?}");
@@ -142,7 +142,7 @@ fn a_size_is_believed_once_its_last_group_proves_it() {
     let mut bench = Bench::new();
     bench.join(None);
     for (source, size) in [(1, SIZE), (2, SIZE * 2)] {
-        bench.put(Input::PeerConnected { peer: peer(source), class: PeerClass::Wan });
+        bench.put(Input::PeerConnected { peer: peer(source), class: PeerClass::Wan, prefix: Prefix::default() });
         bench.say(source, Message::Have { blob: BLOB, size, pieces: HavePieces::All });
     }
     let probe = fetches_in(&bench.grant(2, 4));
@@ -164,7 +164,7 @@ fn a_size_is_believed_once_its_last_group_proves_it() {
 fn an_honest_provider_is_not_blamed_for_a_lying_manifest() {
     let mut bench = Bench::new();
     bench.join(Some(SIZE + 1));
-    bench.put(Input::PeerConnected { peer: peer(1), class: PeerClass::Wan });
+    bench.put(Input::PeerConnected { peer: peer(1), class: PeerClass::Wan, prefix: Prefix::default() });
     let outputs = bench.say(1, Message::Have { blob: BLOB, size: SIZE, pieces: HavePieces::All });
     assert!(outputs.contains(&Output::Notify(Event::SizeDisputed { blob: BLOB, peer: peer(1), claimed: SIZE })));
     assert_eq!(fetches_in(&bench.grant(1, 4)), []);
@@ -179,7 +179,7 @@ fn a_liar_is_banned_and_its_span_is_asked_elsewhere() {
     assert_eq!(hangups(&outputs), [(peer(1), HangupReason::Banned)]);
     let spans: Vec<Span> = fetches_in(&bench.grant(2, 16)).iter().map(|fetch| fetch.span).collect();
     assert!(!spans.iter().any(|span| span.start() == lie.span.start()), "the three proved groups are kept: {spans:?}");
-    let outputs = bench.put(Input::PeerConnected { peer: peer(1), class: PeerClass::Wan });
+    let outputs = bench.put(Input::PeerConnected { peer: peer(1), class: PeerClass::Wan, prefix: Prefix::default() });
     assert_eq!(hangups(&outputs), [(peer(1), HangupReason::Banned)], "and it stays banned");
 }
 
@@ -191,7 +191,7 @@ fn a_silent_source_costs_two_blocks_and_a_bounded_time() {
     assert!(outputs.iter().filter(|output| matches!(output, Output::Cancel { .. })).count() >= 2);
     bench.grant(1, 8);
     bench.pass(Duration::from_secs(60));
-    let outputs = bench.put(Input::PeerConnected { peer: peer(1), class: PeerClass::Wan });
+    let outputs = bench.put(Input::PeerConnected { peer: peer(1), class: PeerClass::Wan, prefix: Prefix::default() });
     assert_eq!(hangups(&outputs), [(peer(1), HangupReason::Banned)], "three deadlines without a byte");
 }
 
@@ -207,7 +207,7 @@ fn a_false_claim_is_struck_and_not_asked_for_again() {
 fn credits_that_are_of_no_use_are_handed_back() {
     let mut bench = Bench::new();
     bench.join(Some(SIZE));
-    bench.put(Input::PeerConnected { peer: peer(1), class: PeerClass::Wan });
+    bench.put(Input::PeerConnected { peer: peer(1), class: PeerClass::Wan, prefix: Prefix::default() });
     let outputs = bench.grant(1, 5);
     assert_eq!(outputs, [Output::Send { peer: peer(1), message: Message::Return { credits: 5 } }]);
 }
@@ -281,7 +281,7 @@ fn offering() -> Bench {
 fn the_neediest_interested_peer_is_granted() {
     let mut bench = Bench::new();
     for (taker, held) in [(1, 32), (2, 8), (3, 0)] {
-        bench.put(Input::PeerConnected { peer: peer(taker), class: PeerClass::Wan });
+        bench.put(Input::PeerConnected { peer: peer(taker), class: PeerClass::Wan, prefix: Prefix::default() });
         bench.say(taker, Message::Load { held, limit: if taker == 3 { 0 } else { 64 } });
         bench.say(taker, Message::Interest { blobs: vec![BLOB] });
     }
@@ -294,7 +294,7 @@ fn the_neediest_interested_peer_is_granted() {
 #[test]
 fn a_request_is_served_for_a_credit_and_refused_without() {
     let mut bench = offering();
-    bench.put(Input::PeerConnected { peer: peer(2), class: PeerClass::Wan });
+    bench.put(Input::PeerConnected { peer: peer(2), class: PeerClass::Wan, prefix: Prefix::default() });
     bench.say(2, Message::Interest { blobs: vec![BLOB] });
     assert_eq!(grants_to(&bench.say(2, Message::Load { held: 0, limit: 1 }), 2), 1, "up to what it would like");
     let ask = |request, start| Input::Requested {
@@ -316,7 +316,7 @@ fn a_request_is_served_for_a_credit_and_refused_without() {
 #[test]
 fn a_peer_that_returned_its_credits_is_granted_again_when_it_wants() {
     let mut bench = offering();
-    bench.put(Input::PeerConnected { peer: peer(1), class: PeerClass::Wan });
+    bench.put(Input::PeerConnected { peer: peer(1), class: PeerClass::Wan, prefix: Prefix::default() });
     bench.say(1, Message::Interest { blobs: vec![BLOB] });
     assert_eq!(grants_to(&bench.say(1, Message::Load { held: 0, limit: 2 }), 1), 2);
     bench.say(1, Message::Return { credits: 2 });
@@ -327,7 +327,7 @@ fn a_peer_that_returned_its_credits_is_granted_again_when_it_wants() {
 #[test]
 fn damage_is_told_and_not_served() {
     let mut bench = offering();
-    bench.put(Input::PeerConnected { peer: peer(1), class: PeerClass::Wan });
+    bench.put(Input::PeerConnected { peer: peer(1), class: PeerClass::Wan, prefix: Prefix::default() });
     bench.say(1, Message::Interest { blobs: vec![BLOB] });
     bench.say(1, Message::Load { held: 0, limit: 8 });
     let outputs = bench.put(Input::SpanLost { blob: BLOB, span: span(5, 6) });
@@ -406,6 +406,7 @@ fn any_input() -> impl Strategy<Value = Input> {
         blob,
         size,
         held: SpanSet::new(),
+        order: Order::default(),
     });
     let command = prop_oneof![
         4 => want.prop_map(|want| Command::Join { swarm: SwarmId(want.blob), wants: vec![want], providers: vec![peer(1)] }),
@@ -416,7 +417,7 @@ fn any_input() -> impl Strategy<Value = Input> {
         1 => any::<bool>().prop_map(|paused| Command::Pause { paused }),
     ];
     prop_oneof![
-        2 => from.clone().prop_map(|peer| Input::PeerConnected { peer, class: PeerClass::Wan }),
+        2 => from.clone().prop_map(|peer| Input::PeerConnected { peer, class: PeerClass::Wan, prefix: Prefix::default() }),
         1 => from.clone().prop_map(|peer| Input::PeerGone { peer }),
         1 => from.clone().prop_map(|peer| Input::DialFailed { peer }),
         1 => from.clone().prop_map(|peer| Input::Malformed { peer }),

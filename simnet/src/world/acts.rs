@@ -34,6 +34,10 @@ impl World {
             }
             Output::Announce { blob } => self.after(self.scenario.timing.announce, Happening::Recorded(here, blob, true)),
             Output::Unannounce { blob } => self.after(self.scenario.timing.announce, Happening::Recorded(here, blob, false)),
+            Output::Introduce { peer, blob, others } => {
+                let Some(there) = self.names.get(&peer).copied() else { return };
+                self.post(here, there, 8 + 64 * others.len() as u64, Parcel::Introduction { blob, others });
+            }
             Output::Notify(event) => self.note(here, event),
         }
     }
@@ -167,7 +171,7 @@ impl World {
                 }
             }
             Event::SizeDisputed { .. } => self.host(here).report.sizes_disputed += 1,
-            Event::Damaged { .. } | Event::BlobVerified { .. } => (),
+            Event::Damaged { .. } | Event::BlobVerified { .. } | Event::LeaveSafe { .. } => (),
         }
     }
 }

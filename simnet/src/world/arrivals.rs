@@ -1,17 +1,23 @@
 //! What a happening becomes for the host it happens to.
 
+use std::time::Duration;
+
 use p2pweights_protocol::engine::{FetchOutcome, Input};
 
 use super::{Happening, Parcel, World};
 use crate::hostile::{Deed, beat};
 use crate::network::{ConnectionId, HostId};
-use crate::scenario::Fault;
+use crate::scenario::Trouble;
 
 impl World {
     pub(super) fn happen(&mut self, happening: Happening) {
         match happening {
             Happening::Begin(host) => self.begin(host),
-            Happening::Fault(fault) => self.crash(fault),
+            Happening::Fault(fault) => {
+                if let Trouble::Crash { host, away } = fault.what {
+                    self.crash(host, away);
+                }
+            }
             Happening::Wake(host) => {
                 if self.hosts[host.0].wake_at == Some(self.now()) {
                     self.host(host).wake_at = None;
@@ -69,8 +75,8 @@ impl World {
         }
     }
 
-    fn crash(&mut self, fault: Fault) {
-        let (id, now) = (fault.host, self.now());
+    fn crash(&mut self, id: HostId, away: Option<Duration>) {
+        let now = self.now();
         if !self.hosts[id.0].up {
             return;
         }
@@ -79,7 +85,7 @@ impl World {
         self.checker.crashed(id);
         self.transfers.cut(now, id);
         self.disappear(id);
-        if let Some(away) = fault.away {
+        if let Some(away) = away {
             self.after(away, Happening::Begin(id));
         }
     }
@@ -93,6 +99,9 @@ impl World {
             Parcel::Message(message) => self.feed(to, Input::Message { peer, message }),
             Parcel::Babble => self.feed(to, Input::Malformed { peer }),
             Parcel::Request { request, blob, size, span } => self.feed(to, Input::Requested { peer, request, blob, size, span }),
+            Parcel::Introduction { blob, others: providers } => {
+                self.feed(to, Input::ProvidersFound { blob, providers, finished: true });
+            }
             Parcel::Refusal { request, no_credit } => {
                 let outcome = if no_credit { FetchOutcome::NoCredit } else { FetchOutcome::NotHeld };
                 self.end_fetch(to, request, outcome, 0);

@@ -1,7 +1,7 @@
 //! How connections come and go.
 
 use p2pweights_protocol::engine::{Input, PeerClass};
-use p2pweights_protocol::ids::PeerId;
+use p2pweights_protocol::ids::{PeerId, Prefix};
 
 use super::{Happening, World};
 use crate::network::{ConnectionId, HostId};
@@ -37,7 +37,7 @@ impl World {
         self.network.open(to, from, connection);
         self.after(self.latency(from, to), Happening::DialAnswered { from, to, connection });
         let peer = self.hosts[from.0].peer;
-        self.feed(to, Input::PeerConnected { peer, class: PeerClass::Wan });
+        self.feed(to, Input::PeerConnected { peer, class: PeerClass::Wan, prefix: Prefix::default() });
     }
 
     pub(super) fn dial_answered(&mut self, from: HostId, to: HostId, connection: ConnectionId) {
@@ -47,7 +47,7 @@ impl World {
         }
         self.network.open(from, to, connection);
         let peer = self.hosts[to.0].peer;
-        self.feed(from, Input::PeerConnected { peer, class: PeerClass::Wan });
+        self.feed(from, Input::PeerConnected { peer, class: PeerClass::Wan, prefix: Prefix::default() });
     }
 
     /// The news that a connection is gone has reached this end.

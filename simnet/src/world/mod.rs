@@ -81,8 +81,21 @@ enum Happening {
 enum Parcel {
     Message(Message),
     Babble,
-    Request { request: RequestId, blob: BlobHash, size: u64, span: Span },
-    Refusal { request: RequestId, no_credit: bool },
+    Request {
+        request: RequestId,
+        blob: BlobHash,
+        size: u64,
+        span: Span,
+    },
+    Refusal {
+        request: RequestId,
+        no_credit: bool,
+    },
+    /// Where others can be reached.
+    Introduction {
+        blob: BlobHash,
+        others: Vec<PeerId>,
+    },
 }
 
 /// A running world.
@@ -248,7 +261,9 @@ impl World {
             lines: self.trace.into_lines(),
             violations: self.checker.into_violations(),
             events_per_second: self.events_per_second,
+            groups: self.scenario.groups,
             hosts: self.hosts.into_iter().map(|host| host.report).collect(),
+            ..Report::default()
         }
     }
 }

@@ -1,73 +1,22 @@
 //! A world before it begins: who is there, how they are attached, what they hold and want, and what befalls them. A plain description;
 //! everything that is left to chance follows from its seed.
 
+mod fault;
+mod host;
+mod site;
+
 use std::time::Duration;
 
-use p2pweights_protocol::engine::EngineConfig;
-use p2pweights_protocol::geometry::{Geometry, Piece, Span};
-use p2pweights_protocol::ids::BlobHash;
+use p2pweights_protocol::engine::{EngineConfig, Order};
+use p2pweights_protocol::ids::{BlobHash, Prefix};
+
+pub use fault::{Fault, Trouble};
+pub use host::{Disk, Holding, HostPlan, Nat, Stay};
+pub use site::{Site, SiteId};
 
 use crate::hostile::Vice;
 use crate::link::Link;
 use crate::network::HostId;
-
-/// What a host holds when it begins.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Holding {
-    /// Everything.
-    All,
-    /// The pieces drawn as `#`, the drawing stretched over each blob.
-    Drawn(String),
-    /// Nothing.
-    Nothing,
-}
-
-impl Holding {
-    /// The spans held of a blob.
-    pub fn of(&self, geometry: Geometry) -> Vec<Span> {
-        match self {
-            Self::All => geometry.whole().into_iter().collect(),
-            Self::Nothing => Vec::new(),
-            Self::Drawn(drawing) => (0..geometry.pieces())
-                .filter(|piece| {
-                    let place = u64::from(*piece) * drawing.len() as u64 / u64::from(geometry.pieces());
-                    drawing.as_bytes().get(place as usize) == Some(&b'#')
-                })
-                .filter_map(|piece| geometry.piece_span(Piece(piece)))
-                .collect(),
-        }
-    }
-}
-
-/// One host.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HostPlan {
-    /// How it is attached.
-    pub link: Link,
-    /// What it holds.
-    pub holding: Holding,
-    /// Whether it fetches what it lacks.
-    pub fetches: bool,
-    /// What is wrong with it.
-    pub vice: Option<Vice>,
-    /// When it begins.
-    pub starts_at: Duration,
-    /// Whether it knows the sizes of the blobs it wants, as from a manifest.
-    pub knows_sizes: bool,
-    /// The swarms it is part of, by their place in the scenario.
-    pub swarms: Vec<usize>,
-}
-
-/// Something that befalls a host.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Fault {
-    /// When.
-    pub at: Duration,
-    /// Whom.
-    pub host: HostId,
-    /// It loses what was not synced, and is away for so long; `None`: for ever.
-    pub away: Option<Duration>,
-}
 
 /// How long things take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,8 +55,16 @@ pub struct Scenario {
     pub seed: u64,
     /// The blobs of each swarm, by name and size; a swarm is named by its first blob.
     pub swarms: Vec<Vec<(BlobHash, u64)>>,
+    /// What kinds of hosts there are, by name.
+    pub groups: Vec<String>,
+    /// Places whose hosts share a link.
+    pub sites: Vec<Site>,
     /// Everybody.
     pub hosts: Vec<HostPlan>,
+    /// Of a thousand pairs of hosts behind NATs, how many can punch a hole; the others need the relay.
+    pub punch_permille: u64,
+    /// The relay's link, which all relayed blocks share; `None`: no relay, such pairs cannot meet.
+    pub relay: Option<Link>,
     /// What befalls them.
     pub faults: Vec<Fault>,
     /// How long things take.
@@ -124,7 +81,8 @@ pub struct Scenario {
     pub check_every: u64,
     /// So many lines of what happened last are kept.
     pub keep_lines: usize,
-    group: usize,
+    /// Where the hosts added last begin.
+    last: usize,
 }
 
 impl Scenario {
@@ -133,7 +91,11 @@ impl Scenario {
         Self {
             seed,
             swarms: Vec::new(),
+            groups: Vec::new(),
+            sites: Vec::new(),
             hosts: Vec::new(),
+            punch_permille: 1000,
+            relay: None,
             faults: Vec::new(),
             timing: Timing::default(),
             engine: EngineConfig::default(),
@@ -142,7 +104,7 @@ impl Scenario {
             max_events: 5_000_000,
             check_every: 1,
             keep_lines: 0,
-            group: 0,
+            last: 0,
         }
     }
 
@@ -161,29 +123,53 @@ impl Scenario {
 
     /// Hosts that hold everything.
     pub fn seeds(self, count: usize, link: Link) -> Self {
-        self.group(count, link, Holding::All, false, None)
+        self.add("seeds", count, link, |plan| plan.holding = Holding::All)
     }
 
     /// Hosts that hold what is drawn (`#`) and fetch nothing.
     pub fn partial(self, drawing: &str, link: Link) -> Self {
-        self.group(1, link, Holding::Drawn(drawing.into()), false, None)
+        self.add("partial", 1, link, |plan| plan.holding = Holding::Drawn(drawing.into()))
     }
 
     /// Hosts that want everything.
     pub fn fetchers(self, count: usize, link: Link) -> Self {
-        self.group(count, link, Holding::Nothing, true, None)
+        self.add("fetchers", count, link, |plan| plan.fetches = true)
     }
 
     /// Hosts with a vice, who say they hold everything.
     pub fn hostile(self, vice: Vice, count: usize, link: Link) -> Self {
-        self.group(count, link, Holding::All, false, Some(vice))
+        self.add("hostile", count, link, |plan| (plan.holding, plan.vice) = (Holding::All, Some(vice)))
     }
 
-    fn group(mut self, count: usize, link: Link, holding: Holding, fetches: bool, vice: Option<Vice>) -> Self {
-        self.group = self.hosts.len();
-        let swarms = (0..self.swarms.len()).collect();
-        let plan = HostPlan { link, holding, fetches, vice, starts_at: Duration::ZERO, knows_sizes: true, swarms };
-        self.hosts.extend(std::iter::repeat_n(plan, count));
+    /// Adds hosts that hold and fetch nothing but for what `change` says. Groups of one name are one group.
+    pub fn add(mut self, group: &str, count: usize, link: Link, change: impl Fn(&mut HostPlan)) -> Self {
+        self.last = self.hosts.len();
+        let known = self.groups.iter().position(|name| name == group);
+        let group = known.unwrap_or_else(|| {
+            self.groups.push(group.into());
+            self.groups.len() - 1
+        });
+        for _ in 0..count {
+            let mut plan = HostPlan {
+                group,
+                link,
+                site: None,
+                nat: Nat::Open,
+                // Each host in a network of its own, unless told otherwise.
+                prefix: Prefix(1 + self.hosts.len() as u64),
+                disk: Disk::default(),
+                holding: Holding::Nothing,
+                fetches: false,
+                order: Order::default(),
+                vice: None,
+                starts_at: Duration::ZERO,
+                stay: Stay::Forever,
+                knows_sizes: true,
+                swarms: (0..self.swarms.len()).collect(),
+            };
+            change(&mut plan);
+            self.hosts.push(plan);
+        }
         self
     }
 
@@ -208,19 +194,19 @@ impl Scenario {
     }
 
     fn last_group(mut self, change: impl Fn(&mut HostPlan)) -> Self {
-        self.hosts[self.group..].iter_mut().for_each(change);
+        self.hosts[self.last..].iter_mut().for_each(change);
         self
     }
 
     /// A host crashes, and comes back after a while.
     pub fn crash(mut self, at: Duration, host: usize, away: Duration) -> Self {
-        self.faults.push(Fault { at, host: HostId(host), away: Some(away) });
+        self.faults.push(Fault { at, what: Trouble::Crash { host: HostId(host), away: Some(away) } });
         self
     }
 
     /// A host crashes for good.
     pub fn die(mut self, at: Duration, host: usize) -> Self {
-        self.faults.push(Fault { at, host: HostId(host), away: None });
+        self.faults.push(Fault { at, what: Trouble::Crash { host: HostId(host), away: None } });
         self
     }
 
@@ -297,13 +283,6 @@ pub fn wire_bytes(payload: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_drawing_stretches_over_a_blob() {
-        let geometry = Geometry::of(8 * 256 * 1024);
-        let spans = Holding::Drawn("#.#.".into()).of(geometry);
-        assert_eq!(spans.iter().map(|span| span.start() / 16).collect::<Vec<_>>(), [0, 1, 4, 5]);
-    }
 
     #[test]
     fn the_bound_is_the_tightest_of_three() {
