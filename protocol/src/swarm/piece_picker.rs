@@ -9,7 +9,7 @@ use crate::random::Random;
 use crate::swarm::download::Download;
 
 /// Candidates looked at for one choice. 24 sampled were as good as a full scan in simulation.
-const SAMPLE: u32 = 24;
+const SAMPLE: usize = 24;
 /// Pieces picked at random before rarity decides: a newcomer needs *something* to trade at once, and rare pieces are slow to come by.
 const RANDOM_FIRST: u32 = 4;
 
@@ -19,47 +19,34 @@ pub fn pick(
     has: &HaveMap,
     block_bytes: u32,
     last_end: Option<u64>,
-    hint: Option<Piece>,
     random: &mut Random,
 ) -> Option<Span> {
     let geometry = download.geometry()?;
-    let piece = pick_piece(download, has, last_end, hint, random)?;
+    let piece = pick_piece(download, has, last_end, random)?;
     let span = download.first_open(geometry.piece_span(piece)?)?;
     Some(extend(download, has, span, groups_in_block(block_bytes.into())))
 }
 
-fn pick_piece(
-    download: &Download,
-    has: &HaveMap,
-    last_end: Option<u64>,
-    hint: Option<Piece>,
-    random: &mut Random,
-) -> Option<Piece> {
+/// The span to ask for of a provider that named this piece; `None` if nothing of it is open.
+pub fn pick_named(download: &Download, has: &HaveMap, block_bytes: u32, piece: Piece) -> Option<Span> {
+    let span = download.first_open(download.geometry()?.piece_span(piece)?)?;
+    has.contains(piece).then(|| extend(download, has, span, groups_in_block(block_bytes.into())))
+}
+
+fn pick_piece(download: &Download, has: &HaveMap, last_end: Option<u64>, random: &mut Random) -> Option<Piece> {
     let open = download.open();
     let usable = |piece: &Piece| open.contains(*piece) && has.contains(*piece);
-    if let Some(hinted) = hint.filter(usable) {
-        return Some(hinted);
-    }
-    let candidates = open.common(has);
-    if candidates == 0 {
-        return None;
-    }
     let next = last_end
         .filter(|&end| download.geometry().is_some_and(|geometry| end < geometry.groups()))
         .and_then(|end| download.geometry().map(|geometry| geometry.piece_of(end)))
         .filter(usable);
     let verified = download.missing().pieces() - download.missing().held();
     if verified < RANDOM_FIRST {
-        return next.or_else(|| open.nth_common(has, random.below_u32(candidates)));
+        return next.or_else(|| open.sample_common(has, random, 1).pop());
     }
-    let sample: Vec<u32> = match candidates {
-        0..=SAMPLE => (0..candidates).collect(),
-        _ => (0..SAMPLE).map(|_| random.below_u32(candidates)).collect(),
-    };
     let availability = download.availability();
-    sample
+    open.sample_common(has, random, SAMPLE)
         .into_iter()
-        .filter_map(|rank| open.nth_common(has, rank))
         .chain(next)
         .min_by_key(|&piece| (availability.count(piece), Some(piece) != next, random.any()))
 }
@@ -114,7 +101,7 @@ mod tests {
     }
 
     fn picked(download: &Download, has: &str, block: u32, last_end: Option<u64>, seed: u64) -> Option<(u64, u64)> {
-        pick(download, &drawing::have_map(has), block, last_end, None, &mut Random::new(seed))
+        pick(download, &drawing::have_map(has), block, last_end, &mut Random::new(seed))
             .map(|span| (span.start() / 16, span.end().div_ceil(16)))
     }
 
@@ -154,12 +141,12 @@ mod tests {
     }
 
     #[test]
-    fn a_hint_is_followed_if_it_can_be() {
+    fn a_named_piece_is_asked_for_if_it_is_open() {
         let download = world("####........", "333322222221");
         let has = drawing::have_map("############");
-        let pick = |hint| pick(&download, &has, BLOCK, None, Some(Piece(hint)), &mut Random::new(1)).map(|s| s.start() / 16);
+        let pick = |piece| pick_named(&download, &has, BLOCK, Piece(piece)).map(|span| span.start() / 16);
         assert_eq!(pick(6), Some(6));
-        assert_eq!(pick(2), Some(11), "that one is verified already");
+        assert_eq!(pick(2), None, "that one is verified already");
     }
 
     proptest! {
@@ -170,7 +157,7 @@ mod tests {
             let download = drawing::download(&state);
             let has: String = (0..state.len()).map(|bit| if has_bits >> bit & 1 == 1 { '#' } else { '.' }).collect();
             let map = drawing::have_map(&has);
-            let span = pick(&download, &map, 1 << log, None, None, &mut Random::new(seed));
+            let span = pick(&download, &map, 1 << log, None, &mut Random::new(seed));
             let choices = state.chars().zip(has.chars()).filter(|(state, has)| (*state, *has) == ('.', '#')).count();
             prop_assert_eq!(span.is_some(), choices > 0);
             if let Some(span) = span {
