@@ -39,11 +39,12 @@ pub fn neediest(
     };
     let mut best = None;
     for (peer, taker) in takers.iter().filter(|(_, taker)| taker.is_hungry() && taker.skip_until <= now) {
+
         let most = if taker.has_redeemed || alone { limits::REQUESTS_PER_PEER } else { UNPROVED_CREDITS };
         if taker.out() >= most.min(taker.load.limit.into()) {
             continue;
         }
-        let key = (class_counts.then_some(taker.class), taker.fullness(), random.any());
+        let key = (class_counts.then_some(taker.class), taker.fullness(now), random.any());
         if best.as_ref().is_none_or(|(other, _)| key < *other) && !crowded(taker.class, taker.prefix) {
             best = Some((key, *peer));
         }
@@ -63,7 +64,7 @@ mod tests {
         let mut taker = Taker::new(class, Prefix(prefix));
         taker.wants = true;
         taker.has_redeemed = true;
-        taker.load = Load { held, limit };
+        taker.report(NOW, Load { held, limit });
         taker
     }
 

@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::engine::io::PeerClass;
 use crate::ids::BlobHash;
 use crate::swarm::source::Source;
-use crate::time::Instant;
 
 /// How much a peer has in flight, and would like to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -20,16 +19,6 @@ impl Load {
     /// The order of need: how full, in 1/1000. The emptiest comes first.
     pub fn fullness(self) -> u32 {
         u32::from(self.held) * 1000 / u32::from(self.limit.max(1))
-    }
-
-    /// Whether this differs from `other` enough to be worth telling.
-    pub fn differs(self, other: Self) -> bool {
-        match (self.limit, other.limit) {
-            (0, 0) => false,
-            (0, _) | (_, 0) => true,
-            // The limit also bounds what a source grants at a time.
-            (limit, told) => self.fullness().abs_diff(other.fullness()) >= 250 || limit.abs_diff(told) > told / 4,
-        }
     }
 }
 
@@ -50,8 +39,6 @@ pub struct Peer {
     pub load_told: Load,
     /// Blobs we asked it about.
     pub asked_about: BTreeSet<BlobHash>,
-    /// When it was last told our load.
-    pub load_told_at: Instant,
 }
 
 impl Peer {
@@ -65,22 +52,6 @@ impl Peer {
             told: BTreeMap::new(),
             load_told: Load::default(),
             asked_about: BTreeSet::new(),
-            load_told_at: Instant::START,
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn load_is_told_when_it_matters() {
-        let load = |held, limit| Load { held, limit };
-        assert!(load(0, 16).differs(load(0, 0)), "wanting nothing or something");
-        assert!(!load(5, 0).differs(load(0, 0)), "wanting nothing, however busy elsewhere");
-        assert!(!load(4, 16).differs(load(5, 16)));
-        assert!(load(4, 16).differs(load(8, 16)));
-        assert!(load(1, 16).fullness() < load(2, 16).fullness());
     }
 }

@@ -10,6 +10,11 @@ use crate::time::Instant;
 
 /// How long a peer that let credits expire is passed over; doubles with each time in a row.
 const EXPIRED_PAUSE: Duration = Duration::from_secs(5);
+/// A report older than this tells nothing any more. Whoever runs empty says so; acting on old reports makes all sources rush to the
+/// same few peers.
+const REPORT_LASTS: Duration = Duration::from_millis(100);
+/// How full a peer is taken to be that has not said.
+const FULL_AS_MOST: u32 = 500;
 /// Doublings of that pause.
 const EXPIRED_DOUBLINGS: u32 = 6;
 
@@ -35,6 +40,10 @@ pub struct Taker {
     pub wants: bool,
     /// The load it last reported.
     pub load: Load,
+    /// When.
+    pub reported_at: Option<Instant>,
+    /// Credits granted to it since.
+    pub granted_since: usize,
     /// It handed credits back or let them expire: grant it nothing before this.
     pub skip_until: Instant,
     /// Times in a row that it let credits expire.
@@ -59,6 +68,8 @@ impl Taker {
             prefix,
             wants: false,
             load: Load::default(),
+            reported_at: None,
+            granted_since: 0,
             skip_until: Instant::START,
             expired_in_a_row: 0,
             has_redeemed: false,
@@ -79,10 +90,15 @@ impl Taker {
         self.granted.len() + self.serving.len()
     }
 
-    /// How full it is, in thousandths, as far as it says and as we know ourselves.
-    pub fn fullness(&self) -> u32 {
-        let held = self.load.held.max(u16::try_from(self.out()).unwrap_or(u16::MAX));
-        Load { held, limit: self.load.limit }.fullness()
+    /// How full it is, in thousandths: as it said lately, with what we gave it since; or, if it has not said anything lately, as full as
+    /// most, and the fuller the more we have given it.
+    pub fn fullness(&self, now: Instant) -> u32 {
+        let of_limit = |held: usize| Load { held: u16::try_from(held).unwrap_or(u16::MAX), limit: self.load.limit }.fullness();
+        if self.reported_at.is_some_and(|at| now - at < REPORT_LASTS) {
+            of_limit(usize::from(self.load.held) + self.granted_since)
+        } else {
+            FULL_AS_MOST + of_limit(self.out())
+        }
     }
 
     /// It used a credit.
@@ -105,5 +121,7 @@ impl Taker {
             self.skip_until = now; // It handed back what it could not use then; now it can.
         }
         self.load = load;
+        self.reported_at = Some(now);
+        self.granted_since = 0;
     }
 }
