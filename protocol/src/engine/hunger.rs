@@ -56,7 +56,9 @@ impl Engine {
     }
 
     fn tell_load(&mut self, peer: PeerId, limit: u16) {
-        let credits: u64 = self.peers.values().map(|state| u64::from(state.source.credits())).sum();
+        // Credits of those who never delivered may be worth nothing, and must not make us look full.
+        let proved = self.peers.values().map(|state| &state.source).filter(|source| source.has_delivered());
+        let credits: u64 = proved.map(|source| u64::from(source.credits())).sum();
         let held = u16::try_from(credits + self.ledger.in_flight() as u64).unwrap_or(u16::MAX);
         self.next_cry = self.now + (self.path_time.mean().unwrap_or_default() / 2).clamp(PAUSE_MIN, PAUSE_MAX);
         let Some(state) = self.peers.get_mut(&peer) else { return };

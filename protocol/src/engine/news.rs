@@ -181,8 +181,9 @@ impl Engine {
     /// Tells a peer what is news since `from`.
     fn tell_more(&mut self, peer: PeerId, blob: BlobHash, from: usize) {
         let Some(offer) = self.offers.get(&blob) else { return };
-        // What the peer says it holds it will not ask for.
+        // What the peer says it holds it will not ask for; but whoever holds everything and is interested all the same watches us.
         let theirs = self.downloads.get(&blob).and_then(|download| download.map_of(peer)).or(offer.holders.map_of(peer));
+        let theirs = theirs.filter(|map| !map.is_full());
         let fresh = offer.log.iter().skip(from).filter(|piece| !theirs.is_some_and(|map| map.contains(**piece)));
         let mut pieces: Vec<Piece> = fresh.copied().collect();
         pieces.sort_unstable();

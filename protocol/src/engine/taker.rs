@@ -15,6 +15,10 @@ const EXPIRED_PAUSE: Duration = Duration::from_secs(5);
 const REPORT_LASTS: Duration = Duration::from_millis(100);
 /// How full a peer is taken to be that has not said.
 const FULL_AS_MOST: u32 = 500;
+/// So many credits expired, less those used since, make an idler.
+const IDLED_OFTEN: u32 = 4;
+/// And so many used ones at most make up for it.
+const IDLED_MAX: u32 = 16;
 /// Doublings of that pause.
 const EXPIRED_DOUBLINGS: u32 = 6;
 
@@ -48,6 +52,8 @@ pub struct Taker {
     pub skip_until: Instant,
     /// Times in a row that it let credits expire.
     pub expired_in_a_row: u32,
+    /// Credits that it let expire, less those that it used since.
+    idled: u32,
     /// It has used a credit.
     pub has_redeemed: bool,
     /// When it last used one.
@@ -72,6 +78,7 @@ impl Taker {
             granted_since: 0,
             skip_until: Instant::START,
             expired_in_a_row: 0,
+            idled: 0,
             has_redeemed: false,
             redeemed_at: None,
             granted: VecDeque::new(),
@@ -106,6 +113,17 @@ impl Taker {
         self.has_redeemed = true;
         self.redeemed_at = Some(now);
         self.expired_in_a_row = 0;
+        self.idled = self.idled.saturating_sub(1);
+    }
+
+    /// It let a credit expire.
+    pub fn idled(&mut self) {
+        self.idled = (self.idled + 1).min(IDLED_MAX);
+    }
+
+    /// Whether it lets credits expire again and again: what it says about itself counts for nothing.
+    pub fn is_idler(&self) -> bool {
+        self.idled >= IDLED_OFTEN
     }
 
     /// It let credits expire and used none meanwhile: passed over, longer each time.

@@ -103,7 +103,7 @@ impl Uploads {
 
     /// Whom to grant the next credit.
     pub fn neediest(&self, now: Instant, first_credits: u16, random: &mut Random) -> Option<PeerId> {
-        neediest(&self.takers, now, self.grants_made, self.window(first_credits) as usize, random)
+        neediest(&self.takers, now, self.grants_made, self.window(first_credits) as usize, self.usual_turnaround(), random)
     }
 
     /// Credits that are about to be used: those that lie about for much longer than usual no longer count as work for the uplink, so
@@ -221,6 +221,7 @@ impl Uploads {
             held.push(peer);
             let Some(taker) = self.takers.get_mut(&peer) else { continue };
             taker.granted.retain(|credit| *credit != (granted, number));
+            taker.idled();
             if taker.redeemed_at.is_none_or(|at| at < granted) && taker.skip_until <= now {
                 taker.hoarded(now);
             }
