@@ -139,6 +139,8 @@ impl World {
         let (from, cut_off) = (transfer.block.from, transfer.cut.is_some());
         transfer.cut.get_or_insert(now);
         if crossing.out {
+            let payload = transfer.block.payload;
+            self.host(from).report.sent -= payload;
             self.crossings.remove(&id);
             self.block_sent(from, crossing.incarnation, id);
         } else if cut_off {

@@ -1,6 +1,8 @@
 //! Swarms of real engines in virtual time. Each world runs twice from each of its seeds and must end the same; the rules that simnet
 //! checks hold in all of them. `docs/simnet.md` says how to add one.
 
+mod features;
+
 use std::time::Duration;
 
 use p2pweights_protocol::engine::Misdeed;
