@@ -114,7 +114,7 @@ mod tests {
         let plan = Site { name: "s".into(), link, lan: true, metered: true, outages: Vec::new(), quota: Some(2_000_000) };
         let mut sites = Sites::new(&[plan], None);
         assert_eq!(sites.carry(Way::Into(site), 1_000_000, 900_000), (Duration::from_secs(1), false));
-        assert_eq!(sites.carry(Way::OutOf(site), 999_999, 0).1, false);
+        assert!(!sites.carry(Way::OutOf(site), 999_999, 0).1);
         assert_eq!([sites.control(Way::Into(site), 1).1, sites.control(Way::Into(site), 1).1], [true, false]);
         let span = |start, end| Span::new(start, end).unwrap();
         sites.sees(site, blob, 1 << 20, span(0, 4), true);
