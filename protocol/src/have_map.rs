@@ -3,9 +3,12 @@
 use serde::{Deserialize, Serialize};
 
 use crate::geometry::{Geometry, Piece};
+use crate::random::Random;
 use crate::span_set::SpanSet;
 
 const WORD_BITS: u32 = u64::BITS;
+/// Pieces that a sample takes from one word: few, so that it comes from many places.
+const SAMPLED_PER_WORD: usize = 2;
 
 /// A set of pieces of one blob, as wide as the blob has pieces.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,11 +26,11 @@ impl HaveMap {
 
     /// Every piece of `pieces`.
     pub fn full(pieces: u32) -> Self {
-        let mut map = Self::empty(pieces);
-        for piece in 0..pieces {
-            map.insert(Piece(piece));
+        let mut words = vec![u64::MAX; pieces.div_ceil(WORD_BITS) as usize];
+        if let (Some(last), 1..) = (words.last_mut(), pieces % WORD_BITS) {
+            *last >>= WORD_BITS - pieces % WORD_BITS;
         }
-        map
+        Self { pieces, held: pieces, words }
     }
 
     /// The pieces of which every group is held.
@@ -85,7 +88,45 @@ impl HaveMap {
 
     /// The pieces in the map, in order.
     pub fn iter(&self) -> impl Iterator<Item = Piece> + '_ {
-        (0..self.pieces).map(Piece).filter(|&piece| self.contains(piece))
+        bits(self.words.iter().copied())
+    }
+
+    /// The pieces of this map that the other one lacks, in order.
+    pub fn without<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = Piece> + 'a {
+        bits(self.words.iter().zip(&other.words).map(|(a, b)| a & !b))
+    }
+
+    /// Whether the maps share a piece.
+    pub fn intersects(&self, other: &Self) -> bool {
+        self.words.iter().zip(&other.words).any(|(a, b)| a & b != 0)
+    }
+
+    /// Some pieces that both maps have, scattered over the whole map; at least one if there is one, and each at most once. Looks at no
+    /// more of the maps than it must: with many pieces in common that is a few words.
+    pub fn sample_common(&self, other: &Self, random: &mut Random, most: usize) -> Vec<Piece> {
+        let words = self.words.len().min(other.words.len());
+        let mut sample = Vec::with_capacity(most);
+        if words == 0 {
+            return sample;
+        }
+        let per_word = SAMPLED_PER_WORD.max(most.div_ceil(words));
+        let (start, stride) = (random.below(words as u64) as usize, stride(words));
+        for step in 0..words {
+            let index = (start + step * stride) % words;
+            let mut word = self.words[index] & other.words[index];
+            for _ in 0..per_word {
+                if word == 0 || sample.len() >= most {
+                    break;
+                }
+                let bit = nth_bit(word, random.below_u32(word.count_ones()));
+                word &= !(1 << bit);
+                sample.push(Piece(u32::try_from(index).expect("a map has fewer than 2^32 words") * WORD_BITS + bit));
+            }
+            if sample.len() >= most {
+                break;
+            }
+        }
+        sample
     }
 
     /// How many pieces both maps have.
@@ -97,16 +138,13 @@ impl HaveMap {
     pub fn nth_common(&self, other: &Self, rank: u32) -> Option<Piece> {
         let mut left = rank;
         for (index, (a, b)) in self.words.iter().zip(&other.words).enumerate() {
-            let mut word = a & b;
+            let word = a & b;
             if left >= word.count_ones() {
                 left -= word.count_ones();
                 continue;
             }
-            for _ in 0..left {
-                word &= word - 1;
-            }
             let index = u32::try_from(index).expect("a map has fewer than 2^32 words");
-            return Some(Piece(index * WORD_BITS + word.trailing_zeros()));
+            return Some(Piece(index * WORD_BITS + nth_bit(word, left)));
         }
         None
     }
@@ -134,6 +172,36 @@ impl HaveMap {
     }
 }
 
+/// The pieces whose bits are set.
+fn bits(words: impl Iterator<Item = u64>) -> impl Iterator<Item = Piece> {
+    words.zip(0u32..).flat_map(|(mut word, index)| {
+        std::iter::from_fn(move || {
+            let bit = (word != 0).then(|| word.trailing_zeros())?;
+            word &= word - 1;
+            Some(Piece(index * WORD_BITS + bit))
+        })
+    })
+}
+
+/// The place of the bit before which so many others are set.
+fn nth_bit(mut word: u64, rank: u32) -> u32 {
+    for _ in 0..rank {
+        word &= word - 1;
+    }
+    word.trailing_zeros()
+}
+
+/// A step that visits each of so many words once before any twice, in an order that looks scattered.
+fn stride(words: usize) -> usize {
+    // The golden section scatters best; the next number without a common divisor will do.
+    let wanted = (words * 618 / 1000).max(1);
+    (wanted..).find(|step| divisor(*step, words) == 1).unwrap_or(1)
+}
+
+fn divisor(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { divisor(b, a % b) }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -159,7 +227,7 @@ mod tests {
     proptest! {
         #[test]
         fn bytes_read_back_and_common_pieces_are_found(
-            pieces in 1u32..300, a in prop::collection::vec(0u32..300, 0..80), b in prop::collection::vec(0u32..300, 0..80),
+            pieces in 1u32..300, a in prop::collection::vec(0u32..300, 0..80), b in prop::collection::vec(0u32..300, 0..80), seed in any::<u64>(),
         ) {
             let (mut left, mut right) = (HaveMap::empty(pieces), HaveMap::empty(pieces));
             a.iter().for_each(|&piece| { left.insert(Piece(piece)); });
@@ -171,6 +239,16 @@ mod tests {
                 prop_assert_eq!(left.nth_common(&right, rank as u32), Some(*piece));
             }
             prop_assert_eq!(left.nth_common(&right, common.len() as u32), None);
+            prop_assert_eq!(left.intersects(&right), !common.is_empty());
+            let lacking: Vec<Piece> = left.iter().filter(|&piece| !right.contains(piece)).collect();
+            prop_assert_eq!(left.without(&right).collect::<Vec<_>>(), lacking);
+            let mut sample = left.sample_common(&right, &mut Random::new(seed), 24);
+            prop_assert_eq!(sample.is_empty(), common.is_empty());
+            prop_assert!(sample.iter().all(|piece| common.contains(piece)) && sample.len() <= 24);
+            let drawn = sample.len();
+            sample.sort_unstable();
+            sample.dedup();
+            prop_assert_eq!(sample.len(), drawn, "a piece is drawn once");
         }
     }
 }

@@ -25,6 +25,7 @@ pub struct Traffic {
     pub grant: u64,
     pub returned: u64,
     pub cancel: u64,
+    pub decline: u64,
     pub requests: u64,
     pub refusals: u64,
     /// Bytes of all of them.
@@ -45,6 +46,7 @@ impl Traffic {
             Message::Grant { .. } => &mut self.grant,
             Message::Return { .. } => &mut self.returned,
             Message::Cancel { .. } => &mut self.cancel,
+            Message::Decline { .. } => &mut self.decline,
         };
         *counter += 1;
         self.bytes += bytes;
@@ -62,6 +64,7 @@ impl Traffic {
             + self.grant
             + self.returned
             + self.cancel
+            + self.decline
     }
 }
 

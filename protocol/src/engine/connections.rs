@@ -15,9 +15,10 @@ impl Engine {
         if self.reputation.is_banned(self.now, peer) {
             self.emit(Output::Hangup { peer, reason: HangupReason::Banned });
         } else if self.peers.len() >= limits::PEERS {
-            self.emit(Output::Hangup { peer, reason: HangupReason::Full });
+            self.turn_away(peer);
         } else {
-            self.peers.insert(peer, Peer::new(class, prefix));
+            self.peers.insert(peer, Peer::new(class));
+            self.uploads.meet(peer, class, prefix);
             self.introduce(peer);
         }
     }
@@ -75,11 +76,14 @@ impl Engine {
         }
         self.ready.remove(&peer);
         self.uploads.forget(peer);
+        self.serving.retain(|(other, _), _| *other != peer);
+        self.offers.values_mut().filter_map(|offer| offer.injection.as_mut()).for_each(|injection| injection.gone(peer));
         let Some(gone) = self.peers.remove(&peer) else { return };
         for blob in gone.asked_about {
             if let Some(download) = self.downloads.get_mut(&blob) {
                 download.remove_claim(peer);
             }
+            self.unwatch(peer, blob);
         }
     }
 }

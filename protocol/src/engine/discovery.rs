@@ -13,6 +13,8 @@ use crate::wire::Message;
 
 /// Dials under way at a time: enough to fill a neighbourhood in a few seconds, too few to look like a scan.
 pub(super) const DIALS_AT_A_TIME: usize = 16;
+/// Neighbours after which no more are dialled; those that dial us come on top. Fifteen did as well as sixty in simulation.
+const NEIGHBOURS: usize = 16;
 /// How often due look-ups and dials are looked for.
 const DISCOVERY_TICK: Duration = Duration::from_secs(1);
 /// Longest pause between two look-ups.
@@ -114,8 +116,13 @@ impl Engine {
 
     /// Asks a connected peer about all that we want, if it is likely to hold some of it or there is room to try.
     pub(super) fn introduce(&mut self, peer: PeerId) {
-        let asked = self.peers.values().filter(|state| !state.asked_about.is_empty()).count();
-        self.ask_about_all(peer, asked < limits::PROVIDERS_PER_SWARM);
+        let room = self.asked() < limits::PROVIDERS_PER_SWARM;
+        self.ask_about_all(peer, room);
+    }
+
+    /// Neighbours: connected peers that we asked about something.
+    fn asked(&self) -> usize {
+        self.peers.values().filter(|state| !state.asked_about.is_empty()).count()
     }
 
     /// Sends our interest in every wanted blob that this peer has not been asked about; `all`: also of swarms it is not known in.
@@ -146,9 +153,16 @@ impl Engine {
                 swarm.providers.extend(found.iter().take(room));
             }
         }
-        if wanted {
-            for peer in found.into_iter().take(limits::PROVIDERS_PER_SWARM) {
-                if self.peers.contains_key(&peer) { self.ask_about_all(peer, false) } else { self.dial(peer) }
+        if !wanted {
+            return;
+        }
+        let mut room = NEIGHBOURS.saturating_sub(self.asked());
+        for peer in found.into_iter().take(limits::PROVIDERS_PER_SWARM) {
+            if self.peers.contains_key(&peer) {
+                self.ask_about_all(peer, false);
+            } else if room > 0 {
+                room -= 1;
+                self.dial(peer);
             }
         }
     }
@@ -161,7 +175,7 @@ impl Engine {
         for (id, swarm) in self.swarms.iter_mut().filter(|(_, swarm)| !swarm.wants.is_empty()) {
             active = true;
             let connected = swarm.providers.iter().filter(|peer| self.peers.contains_key(peer)).count();
-            if connected < limits::PROVIDERS_PER_SWARM {
+            if connected < NEIGHBOURS {
                 dials.extend(swarm.providers.iter().copied());
             }
             if swarm.next_lookup > self.now {

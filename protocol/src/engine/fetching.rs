@@ -1,5 +1,7 @@
 //! The receiver: what to ask of whom, what became of it. The granting sender chose *us*; we choose *what*.
 
+use std::time::Duration;
+
 use super::{Alarm, Engine, Event, FetchOutcome, HangupReason, Misdeed, Output};
 use crate::geometry::{Geometry, Piece, Span};
 use crate::ids::{BlobHash, PeerId, RequestId};
@@ -9,6 +11,12 @@ use crate::swarm::ledger::Request;
 use crate::swarm::piece_picker;
 use crate::swarm::rescue::{Rescue, rescue};
 use crate::wire::Message;
+
+/// How often sources are looked at while there is enough to ask for: credits that have grown stale go back.
+const RESCUE_PAUSE: Duration = Duration::from_secs(1);
+
+/// What is kept of the widest path at each delivery over a narrower one.
+const WIDEST_KEPT: (u64, u64) = (31, 32);
 
 /// What to ask for next.
 struct Choice {
@@ -41,13 +49,17 @@ impl Engine {
     /// Uses the sources' credits as far as it makes sense, one request at a time at the least busy source, so that what may be in flight
     /// is spread over all of them. Then gives back what is of no use, and tells each what we would like.
     pub(super) fn ask_sources(&mut self) {
+        if self.ready.is_empty() {
+            return;
+        }
         while let Some(peer) = self.least_busy() {
             if self.ask(peer) {
                 continue;
             }
             self.ready.remove(&peer);
-            self.tell_load(peer);
+            self.tell_use(peer);
         }
+        self.cry();
     }
 
     fn least_busy(&self) -> Option<PeerId> {
@@ -63,40 +75,60 @@ impl Engine {
         if !self.may_ask(peer) {
             return false;
         }
+        if let Some(choice) = self.pick_named(peer) {
+            self.request(peer, &choice);
+            return true;
+        }
+        if !self.may_ask(peer) {
+            return false;
+        }
         if let Some(choice) = self.pick(peer) {
             self.request(peer, &choice);
             return true;
         }
-        if self.rescue(peer) {
+        if self.open.is_empty() && self.rescue(peer) {
             return true;
         }
         self.return_credits(peer);
         false
     }
 
-    fn may_ask(&self, peer: PeerId) -> bool {
+    fn may_ask(&mut self, peer: PeerId) -> bool {
+        if self.ledger.in_flight_bytes() >= limits::IN_FLIGHT_BYTES {
+            self.held_back = true;
+            return false;
+        }
         !self.paused
-            && self.ledger.in_flight_bytes() < limits::IN_FLIGHT_BYTES
             && self.peers.get(&peer).is_some_and(|state| {
                 let source = &state.source;
                 source.may_ask() && source.in_flight_bytes() < source.window(self.config.first_in_flight_bytes)
             })
     }
 
-    /// Payload bytes to have in flight: what suits each source that has delivered, and what others are being tried with; within bounds.
-    pub(super) fn in_flight_limit(&self) -> u64 {
-        let (mut proved, mut tried) = (0, 0);
-        for source in self.peers.values().map(|state| &state.source) {
-            proved += if source.has_delivered() { source.window(0) } else { 0 };
-            tried += if source.has_delivered() { 0 } else { source.in_flight_bytes() };
-        }
-        if proved == 0 { self.config.first_in_flight_bytes } else { (proved + tried).min(limits::IN_FLIGHT_BYTES) }
-    }
-
     fn return_credits(&mut self, peer: PeerId) {
         let credits = self.peers.get_mut(&peer).map_or(0, |state| state.source.take_credits());
         if credits > 0 {
             self.send(peer, Message::Return { credits });
+        }
+    }
+
+    /// What a source wants to be asked for with its next credit. A credit for something that we do not need goes back: asking for anything
+    /// else would make the source send that twice before everything has gone out once.
+    fn pick_named(&mut self, peer: PeerId) -> Option<Choice> {
+        loop {
+            let source = &mut self.peers.get_mut(&peer)?.source;
+            let (blob, piece) = source.hint()?;
+            let block = source.block_bytes();
+            let named = self.downloads.get(&blob).and_then(|download| {
+                let size = download.geometry()?.size();
+                let span = piece_picker::pick_named(download, download.map_of(peer)?, block, piece)?;
+                Some(Choice { blob, size, span, probe: false })
+            });
+            if named.is_some() {
+                return named;
+            }
+            source.decline();
+            self.send(peer, Message::Decline { blob, piece });
         }
     }
 
@@ -118,8 +150,8 @@ impl Engine {
             };
             let Some(has) = download.map_of(peer) else { continue };
             let end = last.filter(|(on, _)| *on == blob).map(|(_, end)| end);
-            let (block, hint) = (source.block_bytes(), source.hint(blob));
-            if let Some(span) = piece_picker::pick(download, has, block, end, hint, &mut self.random) {
+            let block = source.block_bytes();
+            if let Some(span) = piece_picker::pick(download, has, block, end, &mut self.random) {
                 return Some(Choice { blob, size: geometry.size(), span, probe: false });
             }
         }
@@ -144,7 +176,13 @@ impl Engine {
         }
         self.reopen(blob);
         self.emit(Output::Fetch { request, provider, blob, size, span, probe });
-        self.wake_in(Alarm::Rescue, self.config.rescue_interval);
+        self.wake_for_rescue();
+    }
+
+    /// With nothing left to ask for, idle sources can only help slow ones, and look for that often; before, now and then.
+    fn wake_for_rescue(&mut self) {
+        let delay = if self.open.is_empty() { self.config.rescue_interval } else { RESCUE_PAUSE.max(self.config.rescue_interval) };
+        self.wake_in(Alarm::Rescue, delay);
     }
 
     pub(super) fn on_fetch_ended(&mut self, id: RequestId, outcome: FetchOutcome, verified_groups: u64) {
@@ -165,8 +203,10 @@ impl Engine {
                 (true, _) => (),
                 (false, FetchOutcome::Delivered) => {
                     let took = self.now - request.asked_at;
-                    state.source.delivered(took, request.bytes, bytes.max(u64::from(request.probe)), request.delivered_before);
-                    self.ledger.extend(provider, self.now + state.source.patience());
+                    let shortest = state.source.delivered(self.now, took, request.bytes, bytes.max(u64::from(request.probe)), request.delivered_before);
+                    self.path_time.record(shortest);
+                    let (kept, of) = WIDEST_KEPT;
+                    self.widest_path = state.source.path_bytes().max(self.widest_path / of * kept);
                     self.reputation.delivered(provider);
                 }
                 (false, FetchOutcome::Lost) => {
@@ -199,7 +239,11 @@ impl Engine {
             }
             _ => (),
         }
-        self.mark_sources_ready();
+        // What it did not bring is open to all again, and so is what all of them together may have in flight.
+        if verified_groups < request.span.groups() || std::mem::take(&mut self.held_back) {
+            self.mark_sources_ready();
+        }
+        self.ready.insert(provider);
     }
 
     /// Groups are verified and written, whoever sent them.
@@ -213,7 +257,7 @@ impl Engine {
         let complete = download.is_verified();
         let beaten: Vec<RequestId> = self
             .ledger
-            .of_blob(blob)
+            .overlapping(blob, span)
             .filter(|(_, twin)| !twin.probe && download.verified().covers(twin.span))
             .map(|(id, _)| id)
             .collect();
@@ -242,7 +286,7 @@ impl Engine {
     /// Groups that became open are claimed after all where a request in flight will bring them.
     pub(super) fn reclaim(&mut self, blob: BlobHash, span: Span) {
         let Some(download) = self.downloads.get_mut(&blob) else { return };
-        for (_, request) in self.ledger.of_blob(blob).filter(|(_, request)| !request.probe) {
+        for (_, request) in self.ledger.overlapping(blob, span).filter(|(_, request)| !request.probe) {
             if let Some(shared) = request.span.intersection(span) {
                 for gap in download.verified().gaps(shared) {
                     download.claim(gap);
@@ -280,9 +324,14 @@ impl Engine {
     }
 
     pub(super) fn give_up_overdue(&mut self) {
-        while let Some(id) = self.ledger.overdue(self.now) {
+        while let Some((id, provider)) = self.ledger.overdue(self.now) {
+            // A source that delivers something is given until then for everything else it was asked for.
+            let alive = self.peers.get(&provider).and_then(|state| state.source.alive_until());
+            if let Some(until) = alive.filter(|until| *until > self.now) {
+                self.ledger.extend(id, until);
+                continue;
+            }
             let Some(request) = self.abandon(id) else { return };
-            let provider = request.provider;
             self.emit(Output::Cancel { request: id, provider });
             let Some(state) = self.peers.get_mut(&provider) else { continue };
             let (given_up, silent) = (state.source.late(request.bytes), !state.source.has_delivered());
@@ -321,11 +370,11 @@ impl Engine {
         let open = self.open.iter().any(|(_, blob)| {
             self.downloads.get(blob).is_some_and(|download| match (download.geometry(), download.claim_of(peer)) {
                 (None, Some(Claim::Unsized { .. })) => self.ledger.of_blob(*blob).next().is_none(),
-                (Some(_), Some(Claim::Map(map))) => download.open().common(map) > 0,
+                (Some(_), Some(Claim::Map(map))) => download.open().intersects(map),
                 _ => false,
             })
         });
-        open || self.best_rescue(peer).is_some()
+        open || (self.open.is_empty() && self.best_rescue(peer).is_some())
     }
 
     fn best_rescue(&self, peer: PeerId) -> Option<(BlobHash, Rescue)> {
@@ -343,9 +392,7 @@ impl Engine {
     fn rescue(&mut self, peer: PeerId) -> bool {
         let Some((blob, found)) = self.best_rescue(peer) else { return false };
         let (Rescue::Steal(id) | Rescue::AskTwice(id)) = found;
-        let Some(request) = self.ledger.iter().find(|(other, _)| *other == id).map(|(_, request)| *request) else {
-            return false;
-        };
+        let Some(request) = self.ledger.find(id).copied() else { return false };
         if matches!(found, Rescue::Steal(_)) {
             self.cancel(id);
         }
@@ -361,7 +408,7 @@ impl Engine {
     pub(super) fn look_for_rescues(&mut self) {
         if self.ledger.in_flight() > 0 {
             self.mark_sources_ready();
-            self.wake_in(Alarm::Rescue, self.config.rescue_interval);
+            self.wake_for_rescue();
         }
     }
 }

@@ -7,13 +7,19 @@ mod config;
 mod connections;
 mod discovery;
 mod fetching;
+mod hunger;
+mod injection;
+mod introductions;
 mod io;
+mod neediest;
 mod news;
 mod peer;
 mod reputation;
 mod serving;
+mod taker;
 mod uploads;
 mod view;
+mod watching;
 
 #[cfg(test)]
 mod tests;
@@ -24,16 +30,18 @@ pub use config::EngineConfig;
 pub use io::{Command, Event, FetchOutcome, HangupReason, Input, Misdeed, Order, Output, PeerClass, ServeOutcome, Want};
 pub use view::BlobProgress;
 
-use crate::geometry::Geometry;
+use crate::geometry::{Geometry, Piece, Span};
 use crate::have_map::HaveMap;
-use crate::ids::{BlobHash, PeerId, SwarmId};
+use crate::ids::{BlobHash, PeerId, RequestId, SwarmId};
 use crate::random::Random;
 use crate::span_set::SpanSet;
 use crate::swarm::download::Download;
+use crate::swarm::holders::Holders;
 use crate::swarm::ledger::Ledger;
-use crate::swarm::rate::Rate;
+use crate::swarm::rate::{Rate, ServiceTime};
 use crate::time::Instant;
 use discovery::Swarm;
+use injection::Injection;
 use peer::Peer;
 use reputation::Reputation;
 use uploads::Uploads;
@@ -44,9 +52,15 @@ struct Offer {
     geometry: Geometry,
     held: SpanSet,
     map: HaveMap,
-    /// Pieces sent out or suggested at least once: a lone source names each piece once before any twice.
-    injected: HaveMap,
     announced: bool,
+    /// Pieces in the order in which they became whole: what is news to whom is where each peer stands in it.
+    log: Vec<Piece>,
+    /// What goes out once before anything twice, while this node holds the whole blob and several peers fetch it.
+    injection: Option<Injection>,
+    /// Who else holds what, while this node holds the whole blob.
+    holders: Holders,
+    /// It was said that leaving is safe.
+    leave_safe: bool,
 }
 
 /// Causes that need the engine woken at a time of their own.
@@ -83,11 +97,24 @@ pub struct Engine {
     /// Blobs that peers are to be told we no longer want.
     dropped: BTreeSet<BlobHash>,
     down_rate: Rate,
+    /// The shortest time that a request takes, over the sources in use.
+    path_time: ServiceTime,
+    /// Bytes that the widest path from one source holds.
+    widest_path: u64,
+    /// Not before this do we say again that we run empty.
+    next_cry: Instant,
     paused: bool,
+    /// Something was not asked for because as much as may be was in flight.
+    held_back: bool,
 
     offers: BTreeMap<BlobHash, Offer>,
+    /// Offers with pieces that not everybody was told of.
+    fresh: BTreeSet<BlobHash>,
+    /// Size of the largest piece on offer, in bytes.
+    largest_piece: u64,
     uploads: Uploads,
-    grants_made: u64,
+    /// What is being served under which name.
+    serving: BTreeMap<(PeerId, RequestId), (BlobHash, Span)>,
 
     next_request: u64,
     next_order: u64,
@@ -112,10 +139,16 @@ impl Engine {
             ready: BTreeSet::new(),
             dropped: BTreeSet::new(),
             down_rate: Rate::default(),
+            path_time: ServiceTime::default(),
+            widest_path: 0,
+            next_cry: Instant::START,
             paused: false,
+            held_back: false,
             offers: BTreeMap::new(),
+            fresh: BTreeSet::new(),
+            largest_piece: 0,
             uploads: Uploads::default(),
-            grants_made: 0,
+            serving: BTreeMap::new(),
             next_request: 0,
             next_order: 0,
         }
@@ -150,13 +183,8 @@ impl Engine {
     /// When to call [`handle`](Self::handle) again if nothing happens before.
     pub fn next_wakeup(&self) -> Option<Instant> {
         let alarm = self.alarms.values().min().copied();
-        // A peer that is passed over for a while is granted again when that is over, whether or not anything else happens.
-        let waiting = self.peers.values().filter(|state| state.load.limit > 0 && !state.told.is_empty());
-        let resumes = waiting.map(|state| state.skip_until).filter(|at| *at > self.now).min();
-        [alarm, resumes, self.ledger.next_deadline(), self.uploads.next_expiry(), self.uploads.next_stuck(self.now)]
-            .into_iter()
-            .flatten()
-            .min()
+        let uploads = [self.uploads.next_resumed(self.now), self.uploads.next_expiry(), self.uploads.next_stuck(self.now)];
+        [alarm, self.ledger.next_deadline()].into_iter().chain(uploads).flatten().min()
     }
 
     fn on_command(&mut self, command: Command) {

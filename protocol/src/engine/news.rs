@@ -1,19 +1,26 @@
 //! Who holds what: interests, have-maps and their deltas, in both directions; and how much more each of us could take.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use super::peer::Load;
 use super::{Alarm, Engine, Event, Misdeed, Offer};
 use crate::geometry::{Geometry, Piece};
 use crate::ids::{BlobHash, PeerId};
 use crate::limits;
-use crate::swarm::download::Claim;
+use crate::have_map::HaveMap;
+use crate::span_set::SpanSet;
+use crate::swarm::download::{Claim, Download};
+use crate::swarm::holders::Holders;
 use crate::wire::{HavePieces, Message, PieceRun};
 
-/// Smallest number of requests we report wanting in flight.
-const LOAD_LIMIT_MIN: u64 = 4;
-/// Largest number, whatever the rate: more could not be in flight within `limits::IN_FLIGHT_BYTES`.
-const LOAD_LIMIT_MAX: u64 = limits::IN_FLIGHT_BYTES / limits::BLOCK_MIN_BYTES as u64;
+/// News waits for no more than one part in so many of the time that is left: with news a hundred times later than a block takes, the
+/// last peer finished 2.6 % later.
+const NEWS_PART: u128 = 500;
+/// And for no more than one part in so many of the time that has passed.
+const NEWS_PART_PAST: u32 = 20;
+/// Longest wait: a peer that comes new learns of a source's fresh pieces within this time.
+const NEWS_DELAY_MAX: Duration = Duration::from_secs(5);
 
 impl Engine {
     pub(super) fn on_message(&mut self, peer: PeerId, message: Message) {
@@ -34,6 +41,7 @@ impl Engine {
             Message::Grant { credits, block_bytes, hint } => self.on_grant(peer, credits, block_bytes, hint),
             Message::Return { credits } => self.on_return(peer, credits),
             Message::Cancel { request } => self.on_cancel(peer, request),
+            Message::Decline { blob, piece } => self.on_decline(peer, blob, piece),
         }
     }
 
@@ -44,15 +52,20 @@ impl Engine {
         if state.interests.len() + blobs.len() > limits::INTERESTS_PER_PEER {
             return self.strike(peer, Misdeed::BadMessage, None);
         }
+        let first = blobs.first().copied().filter(|blob| !state.interests.contains(blob));
         state.interests.extend(blobs);
         let mut lacking = Vec::new();
         for &blob in blobs {
             if !self.tell_all(peer, blob) {
                 lacking.push(blob);
             }
+            self.watch(peer, blob);
         }
         if !lacking.is_empty() {
             self.send(peer, Message::HaveNot { blobs: lacking });
+        }
+        if let Some(blob) = first {
+            self.introduce_others(peer, blob);
         }
         // Whoever wants what we want may soon hold some of it.
         if blobs.iter().any(|blob| self.downloads.contains_key(blob)) {
@@ -65,17 +78,24 @@ impl Engine {
         for blob in blobs {
             state.interests.remove(blob);
             state.told.remove(blob);
-            state.news.remove(blob);
+        }
+        self.note_told(peer);
+    }
+
+    /// Whoever was told of something that it wants may be granted credits.
+    fn note_told(&mut self, peer: PeerId) {
+        let wants = self.peers.get(&peer).is_some_and(|state| !state.told.is_empty());
+        if let Some(taker) = self.uploads.taker_mut(peer) {
+            taker.wants = wants;
         }
     }
 
     /// Tells a peer all that we hold of a blob; `false` if that is nothing.
     fn tell_all(&mut self, peer: PeerId, blob: BlobHash) -> bool {
         let Some(state) = self.peers.get_mut(&peer) else { return false };
-        state.news.remove(&blob);
-        match self.offers.get(&blob) {
+        let told = match self.offers.get(&blob) {
             Some(offer) if offer.map.held() > 0 || offer.geometry.pieces() == 0 => {
-                state.told.insert(blob);
+                state.told.insert(blob, offer.log.len());
                 let message = Message::Have { blob, size: offer.geometry.size(), pieces: HavePieces::of(&offer.map) };
                 self.send(peer, message);
                 true
@@ -84,25 +104,37 @@ impl Engine {
                 state.told.remove(&blob);
                 false
             }
-        }
+        };
+        self.note_told(peer);
+        told
     }
 
     /// Fresh pieces of ours: to be told to whoever is interested, a little later and together.
     pub(super) fn spread_news(&mut self, blob: BlobHash, pieces: &[Piece]) {
-        let mut any = false;
-        for state in self.peers.values_mut().filter(|state| state.interests.contains(&blob)) {
-            state.news.entry(blob).or_default().extend(pieces);
-            any = true;
+        let Some(offer) = self.offers.get_mut(&blob) else { return };
+        offer.log.extend(pieces);
+        self.fresh.insert(blob);
+        if !self.alarms.contains_key(&Alarm::News) {
+            let delay = self.news_delay();
+            self.wake_in(Alarm::News, delay);
         }
-        if any {
-            self.wake_in(Alarm::News, self.config.news_delay);
-        }
+    }
+
+    /// How long news may wait: a little part of the time that is left, since that is what late news can cost.
+    fn news_delay(&self) -> Duration {
+        let rate = self.down_rate.bytes_per_s(self.now);
+        let missing: u64 = self.downloads.values().map(Download::missing_bytes).sum();
+        let left = u128::from(missing) * 1_000_000_000 / u128::from(rate.max(1));
+        let part = Duration::from_nanos(u64::try_from(left / NEWS_PART).unwrap_or(u64::MAX));
+        // At first, while the rate is not known, everybody waits for something to trade.
+        let part = part.min(self.down_rate.watched(self.now) / NEWS_PART_PAST);
+        part.clamp(self.config.news_delay, NEWS_DELAY_MAX.max(self.config.news_delay))
     }
 
     /// Everybody who was told of a blob is told anew: something was lost, or all of it.
     pub(super) fn correct_news(&mut self, blob: BlobHash) {
         let told: Vec<PeerId> =
-            self.peers.iter().filter(|(_, state)| state.told.contains(&blob)).map(|(peer, _)| *peer).collect();
+            self.peers.iter().filter(|(_, state)| state.told.contains_key(&blob)).map(|(peer, _)| *peer).collect();
         for peer in told {
             if !self.tell_all(peer, blob) {
                 self.send(peer, Message::HaveNot { blobs: vec![blob] });
@@ -111,29 +143,56 @@ impl Engine {
     }
 
     pub(super) fn tell_news(&mut self) {
-        let peers: Vec<PeerId> = self.peers.keys().copied().collect();
         let dropped = std::mem::take(&mut self.dropped);
-        for peer in peers {
-            let Some(state) = self.peers.get_mut(&peer) else { continue };
-            let news = std::mem::take(&mut state.news);
-            let told: BTreeSet<BlobHash> = state.told.clone();
-            let dropped: Vec<BlobHash> = dropped.iter().filter(|blob| state.asked_about.remove(blob)).copied().collect();
-            for blobs in dropped.chunks(limits::BLOBS_PER_MESSAGE) {
-                self.send(peer, Message::NoInterest { blobs: blobs.to_vec() });
+        if !dropped.is_empty() {
+            let peers: Vec<PeerId> = self.peers.keys().copied().collect();
+            for peer in peers {
+                self.tell_dropped(peer, &dropped);
             }
-            for (blob, pieces) in news {
-                if !told.contains(&blob) {
-                    self.tell_all(peer, blob);
-                    continue;
-                }
-                // What the peer says it holds it will not ask for.
-                let theirs = self.downloads.get(&blob).and_then(|download| download.map_of(peer));
-                let pieces: BTreeSet<Piece> =
-                    pieces.into_iter().filter(|piece| !theirs.is_some_and(|map| map.contains(*piece))).collect();
-                for runs in runs_of(&pieces).chunks(limits::RUNS_PER_MESSAGE) {
-                    self.send(peer, Message::HaveMore { blob, runs: runs.to_vec() });
+        }
+        for blob in std::mem::take(&mut self.fresh) {
+            let interested = self.peers.iter().filter(|(_, state)| state.interests.contains(&blob));
+            let interested: Vec<(PeerId, Option<usize>)> =
+                interested.map(|(peer, state)| (*peer, state.told.get(&blob).copied())).collect();
+            for (peer, told) in interested {
+                match told {
+                    Some(from) => self.tell_more(peer, blob, from),
+                    None => _ = self.tell_all(peer, blob),
                 }
             }
+        }
+    }
+
+    fn tell_dropped(&mut self, peer: PeerId, dropped: &BTreeSet<BlobHash>) {
+        let Some(state) = self.peers.get_mut(&peer) else { return };
+        let (offers, watched) = (&self.offers, |blob: &BlobHash| state.interests.contains(blob));
+        // A blob that we hold whole now is watched on while the peer fetches it.
+        let keep = |blob: &&BlobHash| !(watched(blob) && offers.get(blob).is_some_and(|offer| offer.map.is_full()));
+        let dropped: Vec<BlobHash> = dropped.iter().filter(keep).copied().collect();
+        let dropped: Vec<BlobHash> = dropped.into_iter().filter(|blob| state.asked_about.remove(blob)).collect();
+        for blobs in dropped.chunks(limits::BLOBS_PER_MESSAGE) {
+            self.send(peer, Message::NoInterest { blobs: blobs.to_vec() });
+        }
+        for blob in dropped {
+            self.unwatch(peer, blob);
+        }
+    }
+
+    /// Tells a peer what is news since `from`.
+    fn tell_more(&mut self, peer: PeerId, blob: BlobHash, from: usize) {
+        let Some(offer) = self.offers.get(&blob) else { return };
+        // What the peer says it holds it will not ask for.
+        let theirs = self.downloads.get(&blob).and_then(|download| download.map_of(peer)).or(offer.holders.map_of(peer));
+        let fresh = offer.log.iter().skip(from).filter(|piece| !theirs.is_some_and(|map| map.contains(**piece)));
+        let mut pieces: Vec<Piece> = fresh.copied().collect();
+        pieces.sort_unstable();
+        pieces.dedup();
+        let told = offer.log.len();
+        if let Some(state) = self.peers.get_mut(&peer) {
+            state.told.insert(blob, told);
+        }
+        for runs in runs_of(&pieces).chunks(limits::RUNS_PER_MESSAGE) {
+            self.send(peer, Message::HaveMore { blob, runs: runs.to_vec() });
         }
     }
 
@@ -143,7 +202,7 @@ impl Engine {
         if !self.peers.get(&peer).is_some_and(|state| state.asked_about.contains(&blob)) {
             return; // Late news of something we no longer want.
         }
-        let Some(download) = self.downloads.get_mut(&blob) else { return };
+        let Some(download) = self.downloads.get_mut(&blob) else { return self.watch_all(peer, blob, size, pieces) };
         if (size == 0) != (blob == BlobHash::of(b"")) {
             return self.strike(peer, Misdeed::FalseClaim, Some(blob));
         }
@@ -163,7 +222,7 @@ impl Engine {
     }
 
     fn on_have_more(&mut self, peer: PeerId, blob: BlobHash, runs: &[PieceRun]) {
-        let Some(download) = self.downloads.get_mut(&blob) else { return };
+        let Some(download) = self.downloads.get_mut(&blob) else { return self.watch_more(peer, blob, runs) };
         let claimable = download.claimable(peer);
         let pieces = claimable.or(download.geometry().map(Geometry::pieces)).unwrap_or(u32::MAX);
         // No piece is news twice, so all runs together name no more than the blob has.
@@ -175,8 +234,11 @@ impl Engine {
             if claimable.is_none() {
                 continue; // Said before we could ask, or of another size: of no use.
             }
-            for piece in run.first.0..end {
-                download.add_claim(peer, Piece(piece));
+            let pieces = (run.first.0..end).map(Piece);
+            if download.geometry().is_some() {
+                download.add_claims(peer, pieces);
+            } else {
+                pieces.for_each(|piece| _ = download.add_claim(peer, piece));
             }
         }
         self.source_changed(peer);
@@ -187,6 +249,7 @@ impl Engine {
             if let Some(download) = self.downloads.get_mut(blob) {
                 download.remove_claim(peer);
             }
+            self.unwatch(peer, *blob);
         }
         self.source_changed(peer);
     }
@@ -198,37 +261,9 @@ impl Engine {
     // How much more each of us could take.
 
     fn on_load(&mut self, peer: PeerId, load: Load) {
-        if let Some(state) = self.peers.get_mut(&peer) {
-            if state.load.limit == 0 && load.limit > 0 && state.expired_in_a_row == 0 {
-                state.skip_until = self.now; // It handed back what it could not use then; now it can.
-            }
-            state.load = load;
+        if let Some(taker) = self.uploads.taker_mut(peer) {
+            taker.report(self.now, load);
         }
-    }
-
-    /// Tells a source how much we would like from it, if that has changed enough to matter.
-    pub(super) fn tell_load(&mut self, peer: PeerId) {
-        let limit = if self.is_useful(peer) { self.wanted_requests(peer) } else { 0 };
-        let credits: u64 = self.peers.values().map(|state| u64::from(state.source.credits())).sum();
-        let held = u16::try_from(credits + self.ledger.in_flight() as u64).unwrap_or(u16::MAX);
-        let load = Load { held, limit };
-        // While requests are in flight every source is looked at again in a moment: what changes little can wait for that.
-        let (idle, now, pause) = (self.ledger.in_flight() == 0, self.now, self.config.news_delay);
-        let Some(state) = self.peers.get_mut(&peer) else { return };
-        let urgent = idle || (load.limit == 0) != (state.load_told.limit == 0) || now - state.load_told_at >= pause;
-        if urgent && load.differs(state.load_told) {
-            state.load_told_at = now;
-            state.load_told = load;
-            self.send(peer, Message::Load { held, limit });
-        }
-    }
-
-    fn wanted_requests(&self, peer: PeerId) -> u16 {
-        // Spans are shorter than blocks where what is open lies scattered: count in what is really asked for.
-        let block = self.peers.get(&peer).map_or(limits::BLOCK_MIN_BYTES, |state| state.source.block_bytes());
-        let asked = self.ledger.in_flight_bytes().checked_div(self.ledger.in_flight() as u64);
-        let wanted = (self.in_flight_limit() / asked.unwrap_or(block.into()).max(1)).clamp(LOAD_LIMIT_MIN, LOAD_LIMIT_MAX);
-        u16::try_from(wanted).expect("at most LOAD_LIMIT_MAX")
     }
 
     pub(super) fn send(&mut self, peer: PeerId, message: Message) {
@@ -238,12 +273,20 @@ impl Engine {
 
 impl Offer {
     pub(super) fn new(geometry: Geometry) -> Self {
-        let map = crate::have_map::HaveMap::empty(geometry.pieces());
-        Self { geometry, held: Default::default(), injected: map.clone(), map, announced: false }
+        Self {
+            geometry,
+            held: SpanSet::new(),
+            map: HaveMap::empty(geometry.pieces()),
+            announced: false,
+            log: Vec::new(),
+            injection: None,
+            holders: Holders::new(geometry.pieces()),
+            leave_safe: false,
+        }
     }
 }
 
-fn runs_of(pieces: &BTreeSet<Piece>) -> Vec<PieceRun> {
+fn runs_of(pieces: &[Piece]) -> Vec<PieceRun> {
     let mut runs: Vec<PieceRun> = Vec::new();
     for &piece in pieces {
         match runs.last_mut() {

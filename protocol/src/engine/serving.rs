@@ -1,24 +1,16 @@
 //! The sender: what is offered, whom to grant the next block, what became of it.
 
+use super::injection::Injection;
 use super::{Engine, Event, Misdeed, Offer, Output, ServeOutcome};
-use crate::geometry::{Geometry, Piece, Span};
+use crate::geometry::{GROUP_BYTES, Geometry, Piece, Span, groups_in_block};
 use crate::have_map::HaveMap;
 use crate::ids::{BlobHash, PeerId, RequestId};
 use crate::span_set::SpanSet;
 use crate::wire::Message;
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Every so many grants the class of the peer does not count, so that nobody starves.
-const CLASS_BLIND_EVERY: u64 = 10;
 /// How long a peer that handed credits back is passed over.
 const RETURNED_PAUSE: Duration = Duration::from_millis(50);
-/// How long a peer that let credits expire is passed over; doubles with each time in a row.
-const EXPIRED_PAUSE: Duration = Duration::from_secs(5);
-/// Doublings of that pause.
-const EXPIRED_DOUBLINGS: u32 = 6;
-/// Credits out to a peer that has never used one, while others wait: a hoarder holds up no more than these.
-const UNPROVED_CREDITS: usize = 4;
 
 impl Engine {
     pub(super) fn offer(&mut self, blob: BlobHash, size: u64, held: &SpanSet) {
@@ -70,7 +62,7 @@ impl Engine {
         let held = self.offers.get(&blob).map_or(0, |offer| offer.held.groups());
         if held == geometry.groups() {
             self.open.remove(&(download.order(), blob));
-            self.downloads.remove(&blob);
+            self.keep_watching(blob);
             self.forget_want(blob);
             self.notify(Event::BlobStored { blob });
         }
@@ -78,6 +70,7 @@ impl Engine {
 
     fn hold(&mut self, blob: BlobHash, geometry: Geometry, span: Span) {
         let offer = self.offers.entry(blob).or_insert_with(|| Offer::new(geometry));
+        self.largest_piece = self.largest_piece.max(geometry.piece_groups() * GROUP_BYTES);
         offer.held.insert(span);
         let fresh: Vec<Piece> = geometry
             .pieces_touching(span)
@@ -102,6 +95,8 @@ impl Engine {
         if let Some(offer) = self.offers.get_mut(&blob).filter(|offer| offer.geometry.contains(span)) {
             offer.held.remove(span);
             offer.map = HaveMap::of_held(offer.geometry, &offer.held);
+            offer.log.clear();
+            offer.injection = None;
             self.correct_news(blob);
         }
         if let Some(download) = self.downloads.get_mut(&blob)
@@ -126,29 +121,51 @@ impl Engine {
             self.emit(Output::Refuse { peer, request, no_credit: true });
             return self.strike(peer, Misdeed::Unsolicited, Some(blob));
         }
-        if let Some(state) = self.peers.get_mut(&peer) {
-            state.has_redeemed = true;
-            state.expired_in_a_row = 0;
-        }
         let held = self.offers.get_mut(&blob).filter(|offer| offer.geometry == geometry && offer.held.covers(span));
         let Some(offer) = held else {
             self.uploads.ended(self.now, peer, request, false);
             return self.emit(Output::Refuse { peer, request, no_credit: false });
         };
-        for piece in geometry.pieces_touching(span) {
-            offer.injected.insert(piece);
+        if let Some(injection) = &mut offer.injection {
+            injection.requested(peer, span);
         }
+        self.serving.insert((peer, request), (blob, span));
         self.emit(Output::Serve { peer, request, blob, span });
     }
 
     pub(super) fn on_serve_ended(&mut self, peer: PeerId, request: RequestId, outcome: ServeOutcome) {
+        let served = self.serving.remove(&(peer, request));
         self.uploads.ended(self.now, peer, request, outcome == ServeOutcome::Sent);
+        if outcome != ServeOutcome::Sent
+            && let Some((blob, span)) = served
+            && let Some(injection) = self.offers.get_mut(&blob).and_then(|offer| offer.injection.as_mut())
+        {
+            injection.failed(peer, span);
+        }
     }
 
     pub(super) fn on_return(&mut self, peer: PeerId, credits: u16) {
-        self.uploads.returned(peer, credits);
-        if let Some(state) = self.peers.get_mut(&peer) {
-            state.skip_until = state.skip_until.max(self.now + RETURNED_PAUSE);
+        let returned = self.uploads.returned(peer, credits);
+        self.unused(peer, returned);
+        if let Some(taker) = self.uploads.taker_mut(peer) {
+            taker.skip_until = taker.skip_until.max(self.now + RETURNED_PAUSE);
+        }
+    }
+
+    /// A peer does not need the piece that a credit was for: it gets others.
+    pub(super) fn on_decline(&mut self, peer: PeerId, blob: BlobHash, piece: Piece) {
+        let named = self.offers.get_mut(&blob).and_then(|offer| offer.injection.as_mut());
+        if named.is_some_and(|injection| injection.declined(peer, piece)) {
+            self.uploads.returned(peer, 1);
+        }
+    }
+
+    fn unused(&mut self, peer: PeerId, credits: usize) {
+        let Some(state) = self.peers.get(&peer) else { return };
+        for blob in state.told.keys() {
+            if let Some(injection) = self.offers.get_mut(blob).and_then(|offer| offer.injection.as_mut()) {
+                injection.unused(peer, credits);
+            }
         }
     }
 
@@ -156,70 +173,59 @@ impl Engine {
         self.emit(Output::StopServing { peer, request });
     }
 
-    /// Takes back what was not used in time, and passes over whoever held it: the uplink may have idled meanwhile.
+    /// Takes back what was not used in time: the uplink may have idled meanwhile.
     pub(super) fn expire_credits(&mut self) {
         for peer in self.uploads.expire(self.now) {
-            let Some(state) = self.peers.get_mut(&peer) else { continue };
-            let pause = EXPIRED_PAUSE * 2u32.pow(state.expired_in_a_row.min(EXPIRED_DOUBLINGS));
-            state.expired_in_a_row += 1;
-            state.skip_until = state.skip_until.max(self.now + pause);
+            self.unused(peer, 1);
         }
     }
 
     /// Gives out credits until as many are out as the uplink needs, each to the neediest.
     pub(super) fn grant(&mut self) {
-        let block_bytes = self.uploads.block_bytes(self.now);
-        let mut grants: BTreeMap<PeerId, u16> = BTreeMap::new();
-        for _ in 0..self.uploads.wanting(self.now, self.config.first_credits) {
-            let Some(peer) = self.neediest() else { break };
+        let wanting = self.uploads.wanting(self.now, self.config.first_credits);
+        if wanting == 0 {
+            return self.uploads.granted_all(self.now);
+        }
+        let block_bytes = self.uploads.block_bytes(self.now, self.largest_piece);
+        let mut grants: Vec<(PeerId, u16)> = Vec::new();
+        for _ in 0..wanting {
+            let Some(peer) = self.uploads.neediest(self.now, self.config.first_credits, &mut self.random) else { break };
             self.uploads.grant(self.now, peer, block_bytes);
-            self.grants_made += 1;
-            *grants.entry(peer).or_default() += 1;
+            if let Some(hint) = self.inject(peer, block_bytes) {
+                self.send(peer, Message::Grant { credits: 1, block_bytes, hint: Some(hint) });
+                continue;
+            }
+            match grants.iter_mut().find(|(other, _)| *other == peer) {
+                Some((_, credits)) => *credits += 1,
+                None => grants.push((peer, 1)),
+            }
         }
         self.uploads.granted_all(self.now);
         for (peer, credits) in grants {
-            let hint = self.injection(peer);
-            self.send(peer, Message::Grant { credits, block_bytes, hint });
+            self.send(peer, Message::Grant { credits, block_bytes, hint: None });
         }
     }
 
-    /// The interested peer with the lowest (class, fullness), ties at random.
-    fn neediest(&mut self) -> Option<PeerId> {
-        let class_counts = !(self.grants_made + 1).is_multiple_of(CLASS_BLIND_EVERY);
-        let alone = self.peers.values().filter(|state| state.load.limit > 0 && !state.told.is_empty()).nth(1).is_none();
-        let (now, random, uploads) = (self.now, &mut self.random, &self.uploads);
-        self.peers
-            .iter()
-            .filter(|(_, state)| state.load.limit > 0 && !state.told.is_empty() && state.skip_until <= now)
-            .map(|(peer, state)| (peer, state, uploads.out_to(*peer)))
-            .filter(|(_, state, out)| {
-                let most = if state.has_redeemed || alone { self.config.max_requests_per_peer } else { UNPROVED_CREDITS };
-                *out < most.min(state.load.limit.into())
-            })
-            .map(|(peer, state, out)| {
-                let mut load = state.load;
-                load.held = load.held.max(u16::try_from(out).unwrap_or(u16::MAX));
-                ((class_counts.then_some(state.class), load.fullness(), random.any()), *peer)
-            })
-            .min()
-            .map(|(_, peer)| peer)
-    }
-
-    /// The piece to suggest while several peers fetch from us and not every piece has gone out once.
-    fn injection(&mut self, peer: PeerId) -> Option<(BlobHash, Piece)> {
-        let takers = self.peers.values().filter(|state| state.load.limit > 0 && !state.told.is_empty()).count();
-        if takers < 2 {
-            return None;
-        }
+    /// What a credit is for, while several peers fetch a blob that we hold whole and not all of it has gone out once.
+    fn inject(&mut self, peer: PeerId, block_bytes: u32) -> Option<(BlobHash, Piece)> {
         let state = self.peers.get(&peer)?;
-        for blob in &state.told {
-            let Some(offer) = self.offers.get_mut(blob) else { continue };
-            if offer.injected.held() >= offer.map.held() {
-                continue;
+        for blob in state.told.keys() {
+            let Some(offer) = self.offers.get_mut(blob).filter(|offer| offer.map.is_full()) else { continue };
+            if offer.injection.is_none() {
+                let peers = &self.peers;
+                let wants = |other: &PeerId| peers.get(other).is_some_and(|state| state.told.contains_key(blob));
+                if self.uploads.hungry().filter(wants).nth(1).is_none() {
+                    continue;
+                }
+                let from = self.random.below(offer.geometry.groups());
+                let injection = offer.injection.insert(Injection::new(offer.geometry, from));
+                let known = (0..offer.geometry.pieces()).map(Piece).filter(|&piece| offer.holders.count(piece) > 0);
+                known.for_each(|piece| injection.seen(peer, piece));
             }
-            let piece = offer.map.iter().find(|&piece| !offer.injected.contains(piece));
+            let injection = offer.injection.as_mut().filter(|injection| !injection.is_over());
+            let has = offer.holders.map_of(peer);
+            let piece = injection.and_then(|injection| injection.promise(peer, has, groups_in_block(block_bytes.into())));
             if let Some(piece) = piece {
-                offer.injected.insert(piece);
                 return Some((*blob, piece));
             }
         }

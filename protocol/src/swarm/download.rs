@@ -3,11 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use crate::geometry::{Geometry, Piece, Span};
+use crate::geometry::{GROUP_BYTES, Geometry, Piece, Span};
 use crate::have_map::HaveMap;
 use crate::ids::{BlobHash, PeerId};
 use crate::span_set::SpanSet;
 use crate::swarm::availability::Availability;
+use crate::swarm::holders::Holders;
 use crate::wire::HavePieces;
 
 /// What one peer says it holds of the blob.
@@ -124,6 +125,11 @@ impl Download {
         self.sized.as_ref().is_some_and(|sized| sized.missing.held() == 0)
     }
 
+    /// Bytes that are not verified; 0 while the size is unknown.
+    pub fn missing_bytes(&self) -> u64 {
+        self.sized.as_ref().map_or(0, |sized| (sized.geometry.groups() - sized.verified.groups()) * GROUP_BYTES)
+    }
+
     /// Whether something can still be asked for.
     pub fn is_open(&self) -> bool {
         self.sized.as_ref().is_none_or(|sized| sized.open.held() > 0)
@@ -186,6 +192,17 @@ impl Download {
         };
         self.claims.insert(peer, claim);
         self.claims.get(&peer)
+    }
+
+    /// Adds runs of pieces to what a peer said about a blob of known size; `false` if it said nothing that could be added to.
+    pub fn add_claims(&mut self, peer: PeerId, pieces: impl Iterator<Item = Piece>) -> bool {
+        let (Some(sized), Some(Claim::Map(map))) = (&mut self.sized, self.claims.get_mut(&peer)) else { return false };
+        for piece in pieces {
+            if map.insert(piece) {
+                sized.availability.add_piece(piece);
+            }
+        }
+        true
     }
 
     /// Adds a piece to what a peer said; `false` if it said nothing that could be added to, or the blob has no such piece.
@@ -259,6 +276,17 @@ impl Download {
             .map(|(peer, _)| *peer)
     }
 
+    /// What others hold, for when we hold it all ourselves.
+    pub fn into_holders(self) -> Option<Holders> {
+        let mut holders = Holders::new(self.sized?.geometry.pieces());
+        for (peer, claim) in self.claims {
+            if let Claim::Map(map) = claim {
+                holders.set(peer, map);
+            }
+        }
+        Some(holders)
+    }
+
     /// Every claim, by peer.
     pub fn claims(&self) -> impl Iterator<Item = (PeerId, &Claim)> + '_ {
         self.claims.iter().map(|(peer, claim)| (*peer, claim))
@@ -301,11 +329,17 @@ impl Sized {
     fn reindex(&mut self, span: Span) {
         let set = |map: &mut HaveMap, piece, present| if present { map.insert(piece) } else { map.remove(piece) };
         for piece in self.geometry.pieces_touching(span) {
-            let span = self.geometry.piece_span(piece).expect("a piece of this blob");
-            let verified = self.verified.groups_within(span);
-            let claimed = self.claimed.groups_within(span);
-            set(&mut self.missing, piece, verified < span.groups());
-            set(&mut self.open, piece, verified + claimed < span.groups());
+            let whole = self.geometry.piece_span(piece).expect("a piece of this blob");
+            // Most spans are whole pieces in one state: one look tells.
+            let (verified, claimed) = if self.verified.covers(whole) {
+                (whole.groups(), 0)
+            } else if self.claimed.covers(whole) {
+                (0, whole.groups())
+            } else {
+                (self.verified.groups_within(whole), self.claimed.groups_within(whole))
+            };
+            set(&mut self.missing, piece, verified < whole.groups());
+            set(&mut self.open, piece, verified + claimed < whole.groups());
         }
     }
 }

@@ -2,9 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::geometry::Span;
+use crate::geometry::{GROUP_BYTES, Span};
 use crate::ids::{BlobHash, PeerId, RequestId};
+use crate::limits;
 use crate::time::Instant;
+
+/// Groups of the longest request: a whole block.
+const LONGEST_GROUPS: u64 = limits::BLOCK_MAX_BYTES as u64 / GROUP_BYTES;
 
 /// A request that has not ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +39,8 @@ pub struct Request {
 #[derive(Debug, Clone, Default)]
 pub struct Ledger {
     requests: BTreeMap<RequestId, Request>,
+    /// Requests in flight by where they begin, so that those that overlap a span are found without looking at all.
+    by_place: BTreeSet<(BlobHash, u64, RequestId)>,
     deadlines: BTreeSet<(Instant, RequestId)>,
     in_flight_bytes: u64,
 }
@@ -44,6 +50,7 @@ impl Ledger {
     pub fn insert(&mut self, id: RequestId, request: Request) {
         self.in_flight_bytes += request.bytes;
         self.deadlines.insert((request.deadline, id));
+        self.by_place.insert((request.blob, request.span.start(), id));
         self.requests.insert(id, request);
     }
 
@@ -51,8 +58,7 @@ impl Ledger {
     pub fn remove(&mut self, id: RequestId) -> Option<Request> {
         let request = self.requests.remove(&id)?;
         if !request.abandoned {
-            self.in_flight_bytes -= request.bytes;
-            self.deadlines.remove(&(request.deadline, id));
+            self.forget(id, &request);
         }
         Some(request)
     }
@@ -61,25 +67,30 @@ impl Ledger {
     pub fn abandon(&mut self, id: RequestId) -> Option<Request> {
         let request = self.requests.get_mut(&id).filter(|request| !request.abandoned)?;
         request.abandoned = true;
-        self.in_flight_bytes -= request.bytes;
-        self.deadlines.remove(&(request.deadline, id));
-        Some(*request)
+        let request = *request;
+        self.forget(id, &request);
+        Some(request)
     }
 
-    /// A provider has just delivered: what else it was asked for is given until then at least.
-    pub fn extend(&mut self, provider: PeerId, deadline: Instant) {
-        for (id, request) in
-            self.requests.iter_mut().filter(|(_, r)| r.provider == provider && !r.abandoned && r.deadline < deadline)
-        {
-            self.deadlines.remove(&(request.deadline, *id));
+    fn forget(&mut self, id: RequestId, request: &Request) {
+        self.in_flight_bytes -= request.bytes;
+        self.deadlines.remove(&(request.deadline, id));
+        self.by_place.remove(&(request.blob, request.span.start(), id));
+    }
+
+    /// Gives a request until then.
+    pub fn extend(&mut self, id: RequestId, deadline: Instant) {
+        if let Some(request) = self.requests.get_mut(&id).filter(|request| !request.abandoned) {
+            self.deadlines.remove(&(request.deadline, id));
             request.deadline = deadline;
-            self.deadlines.insert((deadline, *id));
+            self.deadlines.insert((deadline, id));
         }
     }
 
-    /// The first request whose deadline has passed.
-    pub fn overdue(&self, now: Instant) -> Option<RequestId> {
-        self.deadlines.first().filter(|(deadline, _)| *deadline <= now).map(|(_, id)| *id)
+    /// The first request whose deadline has passed, with whom it was asked of.
+    pub fn overdue(&self, now: Instant) -> Option<(RequestId, PeerId)> {
+        let (_, id) = self.deadlines.first().filter(|(deadline, _)| *deadline <= now)?;
+        self.requests.get(id).map(|request| (*id, request.provider))
     }
 
     /// The next deadline.
@@ -104,7 +115,23 @@ impl Ledger {
 
     /// The requests in flight for one blob.
     pub fn of_blob(&self, blob: BlobHash) -> impl Iterator<Item = (RequestId, &Request)> + '_ {
-        self.iter().filter(move |(_, request)| request.blob == blob)
+        self.placed((blob, 0), (blob, u64::MAX))
+    }
+
+    /// The requests in flight for one blob that share groups with a span.
+    pub fn overlapping(&self, blob: BlobHash, span: Span) -> impl Iterator<Item = (RequestId, &Request)> + '_ {
+        let first = span.start().saturating_sub(LONGEST_GROUPS);
+        self.placed((blob, first), (blob, span.end())).filter(move |(_, request)| request.span.intersection(span).is_some())
+    }
+
+    fn placed(&self, from: (BlobHash, u64), to: (BlobHash, u64)) -> impl Iterator<Item = (RequestId, &Request)> + '_ {
+        let range = (from.0, from.1, RequestId(0))..=(to.0, to.1, RequestId(u64::MAX));
+        self.by_place.range(range).filter_map(|(_, _, id)| self.requests.get(id).map(|request| (*id, request)))
+    }
+
+    /// One request in flight.
+    pub fn find(&self, id: RequestId) -> Option<&Request> {
+        self.requests.get(&id).filter(|request| !request.abandoned)
     }
 
     /// Everything asked of one provider, abandoned requests included.

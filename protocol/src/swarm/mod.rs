@@ -4,6 +4,7 @@
 
 pub mod availability;
 pub mod download;
+pub mod holders;
 pub mod ledger;
 pub mod piece_picker;
 pub mod rate;

@@ -9,7 +9,7 @@ use crate::random::Random;
 use crate::swarm::download::Download;
 
 /// Candidates looked at for one choice. 24 sampled were as good as a full scan in simulation.
-const SAMPLE: u32 = 24;
+const SAMPLE: usize = 24;
 /// Pieces picked at random before rarity decides: a newcomer needs *something* to trade at once, and rare pieces are slow to come by.
 const RANDOM_FIRST: u32 = 4;
 
@@ -19,60 +19,48 @@ pub fn pick(
     has: &HaveMap,
     block_bytes: u32,
     last_end: Option<u64>,
-    hint: Option<Piece>,
     random: &mut Random,
 ) -> Option<Span> {
     let geometry = download.geometry()?;
-    let piece = pick_piece(download, has, last_end, hint, random)?;
+    let piece = pick_piece(download, has, last_end, random)?;
+    let block_groups = groups_in_block(block_bytes.into());
+    let piece = block_start(download, has, piece, block_groups)?;
     let span = download.first_open(geometry.piece_span(piece)?)?;
-    Some(extend(download, has, span, groups_in_block(block_bytes.into())))
+    Some(extend(download, has, span, block_groups))
 }
 
-fn pick_piece(
-    download: &Download,
-    has: &HaveMap,
-    last_end: Option<u64>,
-    hint: Option<Piece>,
-    random: &mut Random,
-) -> Option<Piece> {
+/// The span to ask for of a provider that named this piece; `None` if nothing of it is open.
+pub fn pick_named(download: &Download, has: &HaveMap, block_bytes: u32, piece: Piece) -> Option<Span> {
+    let span = download.first_open(download.geometry()?.piece_span(piece)?)?;
+    has.contains(piece).then(|| extend(download, has, span, groups_in_block(block_bytes.into())))
+}
+
+fn pick_piece(download: &Download, has: &HaveMap, last_end: Option<u64>, random: &mut Random) -> Option<Piece> {
     let open = download.open();
     let usable = |piece: &Piece| open.contains(*piece) && has.contains(*piece);
-    if let Some(hinted) = hint.filter(usable) {
-        return Some(hinted);
-    }
-    let candidates = open.common(has);
-    if candidates == 0 {
-        return None;
-    }
     let next = last_end
         .filter(|&end| download.geometry().is_some_and(|geometry| end < geometry.groups()))
         .and_then(|end| download.geometry().map(|geometry| geometry.piece_of(end)))
         .filter(usable);
     let verified = download.missing().pieces() - download.missing().held();
     if verified < RANDOM_FIRST {
-        return next.or_else(|| open.nth_common(has, random.below_u32(candidates)));
+        return next.or_else(|| open.sample_common(has, random, 1).pop());
     }
-    let sample: Vec<u32> = match candidates {
-        0..=SAMPLE => (0..candidates).collect(),
-        _ => (0..SAMPLE).map(|_| random.below_u32(candidates)).collect(),
-    };
     let availability = download.availability();
-    sample
+    open.sample_common(has, random, SAMPLE)
         .into_iter()
-        .filter_map(|rank| open.nth_common(has, rank))
         .chain(next)
         .min_by_key(|&piece| (availability.count(piece), Some(piece) != next, random.any()))
 }
 
-/// Lets a span run on into the pieces behind it while they are open, held by the provider and no more common, up to a block.
+/// Lets a span run on into the pieces behind it while they are open and held by the provider, up to a block.
 fn extend(download: &Download, has: &HaveMap, span: Span, block_groups: u64) -> Span {
     let Some(geometry) = download.geometry() else { return span };
-    let rarity = download.availability().count(geometry.piece_of(span.start()));
     let mut span = span;
     while span.groups() < block_groups && span.end() < geometry.groups() {
         let piece = geometry.piece_of(span.end());
         let beginning = geometry.piece_span(piece).is_some_and(|whole| whole.start() == span.end());
-        if !beginning || !has.contains(piece) || download.availability().count(piece) > rarity {
+        if !beginning || !has.contains(piece) {
             break;
         }
         match geometry.piece_span(piece).and_then(|whole| download.first_open(whole)) {
@@ -83,6 +71,20 @@ fn extend(download: &Download, has: &HaveMap, span: Span, block_groups: u64) -> 
         }
     }
     span.prefix(block_groups)
+}
+
+/// The first of the pieces before this one, back to the beginning of its aligned block, that is wholly open and held like all between
+/// them. Blocks that begin where others begin stay whole as they travel on; pieces picked one by one would fall apart into requests of
+/// a piece each.
+fn block_start(download: &Download, has: &HaveMap, piece: Piece, block_groups: u64) -> Option<Piece> {
+    let geometry = download.geometry()?;
+    let pieces_in_block = u32::try_from(block_groups / geometry.piece_groups()).unwrap_or(1).max(1);
+    let first = piece.0 - piece.0 % pieces_in_block;
+    let whole = |piece: u32| {
+        let span = geometry.piece_span(Piece(piece));
+        has.contains(Piece(piece)) && span.is_some_and(|span| download.first_open(span) == Some(span))
+    };
+    Some(Piece((first..piece.0).rev().take_while(|&before| whole(before)).last().unwrap_or(piece.0)))
 }
 
 #[cfg(test)]
@@ -114,7 +116,7 @@ mod tests {
     }
 
     fn picked(download: &Download, has: &str, block: u32, last_end: Option<u64>, seed: u64) -> Option<(u64, u64)> {
-        pick(download, &drawing::have_map(has), block, last_end, None, &mut Random::new(seed))
+        pick(download, &drawing::have_map(has), block, last_end, &mut Random::new(seed))
             .map(|span| (span.start() / 16, span.end().div_ceil(16)))
     }
 
@@ -154,12 +156,12 @@ mod tests {
     }
 
     #[test]
-    fn a_hint_is_followed_if_it_can_be() {
+    fn a_named_piece_is_asked_for_if_it_is_open() {
         let download = world("####........", "333322222221");
         let has = drawing::have_map("############");
-        let pick = |hint| pick(&download, &has, BLOCK, None, Some(Piece(hint)), &mut Random::new(1)).map(|s| s.start() / 16);
+        let pick = |piece| pick_named(&download, &has, BLOCK, Piece(piece)).map(|span| span.start() / 16);
         assert_eq!(pick(6), Some(6));
-        assert_eq!(pick(2), Some(11), "that one is verified already");
+        assert_eq!(pick(2), None, "that one is verified already");
     }
 
     proptest! {
@@ -170,7 +172,7 @@ mod tests {
             let download = drawing::download(&state);
             let has: String = (0..state.len()).map(|bit| if has_bits >> bit & 1 == 1 { '#' } else { '.' }).collect();
             let map = drawing::have_map(&has);
-            let span = pick(&download, &map, 1 << log, None, None, &mut Random::new(seed));
+            let span = pick(&download, &map, 1 << log, None, &mut Random::new(seed));
             let choices = state.chars().zip(has.chars()).filter(|(state, has)| (*state, *has) == ('.', '#')).count();
             prop_assert_eq!(span.is_some(), choices > 0);
             if let Some(span) = span {

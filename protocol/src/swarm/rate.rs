@@ -5,42 +5,53 @@ use std::time::Duration;
 use crate::limits;
 use crate::time::Instant;
 
-/// Time constant of the rate: long enough to span several blocks at home, short enough to follow a link.
-const RATE_WINDOW: Duration = Duration::from_secs(2);
-
+/// Length of a slot.
+const SLOT: Duration = Duration::from_millis(250);
+/// Slots remembered: four seconds span several blocks at home and follow a link soon enough.
+const SLOTS: usize = 16;
 /// A rate watched for less than this is not trusted more than one watched for so long.
 const RATE_WATCHED_MIN: Duration = Duration::from_millis(100);
 
-/// Bytes a second, smoothed exponentially over two seconds.
+/// Bytes a second over the last four seconds. Integers only: the same on every machine and in every build.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Rate {
-    bytes_per_s: f64,
-    since: Option<Instant>,
-    first: Instant,
+    slots: [u64; SLOTS],
+    /// The slot that is being filled, counted from the start of time.
+    current: u64,
+    first: Option<Instant>,
 }
 
 impl Rate {
     /// So many bytes have just gone through.
     pub fn record(&mut self, now: Instant, bytes: u64) {
-        let Some(since) = self.since else {
-            self.since = Some(now);
-            self.first = now;
-            self.bytes_per_s = bytes as f64 / RATE_WINDOW.as_secs_f64();
-            return;
-        };
-        let kept = (-(now - since).as_secs_f64() / RATE_WINDOW.as_secs_f64()).exp();
-        self.bytes_per_s = self.bytes_per_s * kept + bytes as f64 / RATE_WINDOW.as_secs_f64();
-        self.since = Some(now);
+        self.first.get_or_insert(now);
+        let slot = slot_of(now);
+        let passed = slot.saturating_sub(self.current).min(SLOTS as u64);
+        for step in 0..passed {
+            self.slots[((slot - step) % SLOTS as u64) as usize] = 0;
+        }
+        self.current = self.current.max(slot);
+        self.slots[(self.current % SLOTS as u64) as usize] += bytes;
+    }
+
+    /// How long it has been watched.
+    pub fn watched(&self, now: Instant) -> Duration {
+        self.first.map_or(Duration::ZERO, |first| now - first)
     }
 
     /// Bytes a second, as of now.
     pub fn bytes_per_s(&self, now: Instant) -> u64 {
-        let Some(since) = self.since else { return 0 };
-        let kept = (-(now - since).as_secs_f64() / RATE_WINDOW.as_secs_f64()).exp();
-        // What has been watched for less than the window shows less than the rate.
-        let watched = (now - self.first).max(RATE_WATCHED_MIN).as_secs_f64() / RATE_WINDOW.as_secs_f64();
-        (self.bytes_per_s * kept / (1.0 - (-watched).exp())) as u64
+        let Some(first) = self.first else { return 0 };
+        let oldest = (slot_of(now) + 1).saturating_sub(SLOTS as u64);
+        let bytes: u64 = (oldest..=self.current).rev().take(SLOTS).map(|slot| self.slots[(slot % SLOTS as u64) as usize]).sum();
+        let began = Instant::START + SLOT * u32::try_from(oldest).unwrap_or(u32::MAX);
+        let watched = (now - first.max(began)).max(RATE_WATCHED_MIN);
+        u64::try_from(u128::from(bytes) * 1_000_000_000 / watched.as_nanos()).unwrap_or(u64::MAX)
     }
+}
+
+fn slot_of(at: Instant) -> u64 {
+    at.0 / SLOT.as_nanos() as u64
 }
 
 /// Mean and deviation of a duration, with the weights of RFC 6298 (1/8 and 1/4).

@@ -39,7 +39,7 @@ pub fn rescue<'a>(
     let usable =
         |request: &Request| request.provider != idle && geometry.pieces_touching(request.span).all(|piece| map.contains(piece));
     let asked_twice = |id: RequestId, request: &Request| {
-        ledger.of_blob(download.blob()).any(|(other, twin)| other != id && twin.span.intersection(request.span).is_some())
+        ledger.overlapping(download.blob(), request.span).any(|(other, _)| other != id)
     };
     let (id, left) = ledger
         .of_blob(download.blob())
@@ -99,7 +99,7 @@ mod tests {
             let mut source = Source::default();
             source.grant(Instant::START, 4, 1 << 18, None);
             source.asked(BlobHash([7; 32]), 0, 0);
-            source.delivered(Duration::from_millis(ms), 0, 1, 0);
+            source.delivered(Instant::START, Duration::from_millis(ms), 0, 1, 0);
             sources.insert(peer, source);
         }
         (download, ledger, sources)

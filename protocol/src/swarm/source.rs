@@ -1,5 +1,6 @@
 //! A peer as somewhere to fetch from: its credits, how long it takes, how far it is trusted.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::geometry::Piece;
@@ -17,7 +18,7 @@ const CREDIT_KEPT: Duration = Duration::from_secs(2);
 /// Payload in flight at a source beside what its path holds: as many credits as a source may give away at first can be used at once.
 const WINDOW_MIN: u64 = 8 * limits::BLOCK_MIN_BYTES as u64;
 /// What is kept of the rate at each delivery that shows less.
-const RATE_KEPT: f64 = 31.0 / 32.0;
+const RATE_KEPT: (u64, u64) = (31, 32);
 /// Deadlines missed in a row after which a source is hung up on.
 const LATE_LIMIT: u32 = 3;
 /// Streams broken in a row after which a source is hung up on.
@@ -33,19 +34,21 @@ pub struct Source {
     credits: u16,
     granted_at: Instant,
     block_bytes: u32,
-    hint: Option<(BlobHash, Piece)>,
+    /// Pieces that it wants to be asked for, one for each of as many credits: it names each piece once before any twice.
+    hints: VecDeque<(BlobHash, Piece)>,
     in_flight: usize,
     in_flight_bytes: u64,
     service: ServiceTime,
     /// The shortest service so far: what a request takes when none waits before it.
     fastest: Option<Duration>,
     /// The most it delivered during one service lately: in use, a link shows its rate; an idle one keeps it.
-    rate_bytes_per_s: f64,
+    rate_bytes_per_s: u64,
     late_in_a_row: u32,
     breaks: u32,
     broken_at: Option<Instant>,
     refused_in_a_row: u32,
     delivered_bytes: u64,
+    delivered_at: Option<Instant>,
     last: Option<(BlobHash, u64)>,
 }
 
@@ -55,7 +58,9 @@ impl Source {
         self.granted_at = now;
         self.credits = self.credits.saturating_add(credits).min(limits::CREDITS_PER_PEER);
         self.block_bytes = block_bytes;
-        self.hint = hint;
+        if self.hints.len() < usize::from(limits::CREDITS_PER_PEER) {
+            self.hints.extend(hint);
+        }
     }
 
     /// Unused credits.
@@ -70,7 +75,14 @@ impl Source {
 
     /// Gives all unused credits back.
     pub fn take_credits(&mut self) -> u16 {
+        self.hints.clear();
         std::mem::take(&mut self.credits)
+    }
+
+    /// Gives back one credit, and the hint that came with it.
+    pub fn decline(&mut self) {
+        self.hints.pop_front();
+        self.credits = self.credits.saturating_sub(1);
     }
 
     /// The longest block it serves.
@@ -78,9 +90,9 @@ impl Source {
         self.block_bytes.clamp(limits::BLOCK_MIN_BYTES, limits::BLOCK_MAX_BYTES)
     }
 
-    /// The piece of this blob that it would rather be asked for.
-    pub fn hint(&self, blob: BlobHash) -> Option<Piece> {
-        self.hint.filter(|(hinted, _)| *hinted == blob).map(|(_, piece)| piece)
+    /// The piece that its next credit is for.
+    pub fn hint(&self) -> Option<(BlobHash, Piece)> {
+        self.hints.front().copied()
     }
 
     /// The blob last asked for and the group where that span ended.
@@ -91,14 +103,26 @@ impl Source {
     /// Payload to have in flight at it: twice what arrives during the shortest service, and a reserve. Taking the mean instead would
     /// count the queue as part of the path, and let it grow without end.
     pub fn window(&self, first: u64) -> u64 {
-        let Some(fastest) = self.fastest else { return first };
-        let during_one = self.rate_bytes_per_s * fastest.as_secs_f64();
-        2 * during_one as u64 + WINDOW_MIN.max(2 * u64::from(self.block_bytes()))
+        if self.fastest.is_none() {
+            return first;
+        }
+        2 * self.path_bytes() + WINDOW_MIN.max(2 * u64::from(self.block_bytes()))
+    }
+
+    /// What its path holds: what it delivers during the shortest service.
+    pub fn path_bytes(&self) -> u64 {
+        let during_one = u128::from(self.rate_bytes_per_s) * self.fastest.unwrap_or_default().as_nanos() / 1_000_000_000;
+        u64::try_from(during_one).unwrap_or(u64::MAX)
     }
 
     /// Payload asked for and not yet here.
     pub fn in_flight_bytes(&self) -> u64 {
         self.in_flight_bytes
+    }
+
+    /// Until when its last delivery speaks for it.
+    pub fn alive_until(&self) -> Option<Instant> {
+        self.delivered_at.map(|at| at + self.patience())
     }
 
     /// How long after a delivery the next one may be awaited.
@@ -122,22 +146,27 @@ impl Source {
         self.credits = self.credits.saturating_sub(1);
         self.in_flight += 1;
         self.last = Some((blob, end));
-        self.hint = None;
+        self.hints.pop_front();
         self.patience()
     }
 
-    /// A request was answered in full.
-    pub fn delivered(&mut self, took: Duration, asked: u64, bytes: u64, delivered_before: u64) {
+    /// A request was answered in full; returns the shortest time that one took.
+    pub fn delivered(&mut self, now: Instant, took: Duration, asked: u64, bytes: u64, delivered_before: u64) -> Duration {
         self.in_flight -= 1;
         self.in_flight_bytes -= asked;
+        self.delivered_at = Some(now);
         self.service.record(took);
-        self.fastest = Some(self.fastest.map_or(took, |fastest| fastest.min(took)));
+        let fastest = self.fastest.map_or(took, |fastest| fastest.min(took));
+        self.fastest = Some(fastest);
         self.refused_in_a_row = 0;
         self.delivered_bytes += bytes;
-        let during = (self.delivered_bytes - delivered_before) as f64 / took.as_secs_f64().max(1e-6);
-        self.rate_bytes_per_s = during.max(self.rate_bytes_per_s * RATE_KEPT);
+        let bytes = u128::from(self.delivered_bytes - delivered_before);
+        let during = u64::try_from(bytes * 1_000_000_000 / took.as_nanos().max(1000)).unwrap_or(u64::MAX);
+        let (kept, of) = RATE_KEPT;
+        self.rate_bytes_per_s = during.max(self.rate_bytes_per_s / of * kept);
         self.late_in_a_row = 0;
         self.breaks = 0;
+        fastest
     }
 
     /// A request ended without delivering all; what did come counts.
@@ -212,7 +241,7 @@ mod tests {
         source.asked(BLOB, 4, 0);
         source.asked(BLOB, 8, 0);
         assert!(!source.may_ask());
-        source.delivered(Duration::from_millis(50), 0, 100, 0);
+        source.delivered(Instant::START, Duration::from_millis(50), 0, 100, 0);
         assert!(source.may_ask());
     }
 

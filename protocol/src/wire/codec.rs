@@ -100,6 +100,7 @@ mod tests {
             ),
             (Message::Return { credits: 3 }, "00000003 01 08 03"),
             (Message::Cancel { request: RequestId(7) }, "00000003 01 09 07"),
+            (Message::Decline { blob, piece: Piece(5) }, text(format!("00000023 01 0a {aa} 05"))),
         ]
     }
 

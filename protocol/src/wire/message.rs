@@ -92,7 +92,7 @@ pub enum Message {
         credits: u16,
         /// The longest block in bytes, within [`limits::BLOCK_MIN_BYTES`] and [`limits::BLOCK_MAX_BYTES`].
         block_bytes: u32,
-        /// The piece the granter would rather be asked for.
+        /// The piece that these credits are for; others are not to be asked for with them ([`Message::Decline`]).
         hint: Option<(BlobHash, Piece)>,
     },
     /// Credits handed back: there is nothing to ask for.
@@ -104,6 +104,13 @@ pub enum Message {
     Cancel {
         /// A request of the sender's.
         request: RequestId,
+    },
+    /// One credit handed back: the piece that it was given for ([`Message::Grant`]) is not needed. Others may be.
+    Decline {
+        /// The blob of the hint.
+        blob: BlobHash,
+        /// The piece of the hint.
+        piece: Piece,
     },
 }
 

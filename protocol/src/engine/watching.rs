@@ -1,0 +1,73 @@
+//! What others hold of the blobs that we hold whole: it decides what is still rare, and when leaving is safe.
+
+use super::{Engine, Event};
+use crate::geometry::{Geometry, Piece};
+use crate::ids::{BlobHash, PeerId};
+use crate::wire::{HavePieces, Message, PieceRun};
+
+/// Blobs watched at one peer: enough for what is being fetched at a time; a peer with more is simply not known so well.
+const WATCHED_PER_PEER: usize = 64;
+
+impl Engine {
+    /// A peer wants a blob: if we hold all of it, we want to know how far the peer gets.
+    pub(super) fn watch(&mut self, peer: PeerId, blob: BlobHash) {
+        let whole = self.offers.get(&blob).is_some_and(|offer| offer.map.is_full() && offer.map.pieces() > 0);
+        let Some(state) = self.peers.get_mut(&peer) else { return };
+        if !whole || self.downloads.contains_key(&blob) || state.asked_about.len() >= WATCHED_PER_PEER {
+            return;
+        }
+        if state.asked_about.insert(blob) {
+            self.send(peer, Message::Interest { blobs: vec![blob] });
+        }
+    }
+
+    /// A peer says what it holds of a blob that we do not fetch.
+    pub(super) fn watch_all(&mut self, peer: PeerId, blob: BlobHash, size: u64, pieces: &HavePieces) {
+        let Some(offer) = self.offers.get_mut(&blob).filter(|offer| offer.geometry == Geometry::of(size)) else { return };
+        let Some(map) = pieces.to_map(offer.geometry) else { return };
+        if let Some(injection) = &mut offer.injection {
+            map.iter().for_each(|piece| injection.seen(peer, piece));
+        }
+        offer.holders.set(peer, map);
+        self.judge_leaving(blob);
+    }
+
+    /// A peer says what more it holds of such a blob.
+    pub(super) fn watch_more(&mut self, peer: PeerId, blob: BlobHash, runs: &[PieceRun]) {
+        let Some(offer) = self.offers.get_mut(&blob) else { return };
+        let pieces = offer.geometry.pieces();
+        let named = runs.iter().flat_map(|run| run.first.0..run.first.0.saturating_add(run.count).min(pieces)).map(Piece);
+        let fresh = offer.holders.add(peer, named.take(pieces as usize)).unwrap_or_default();
+        if let Some(injection) = &mut offer.injection {
+            fresh.into_iter().for_each(|piece| injection.seen(peer, piece));
+        }
+        self.judge_leaving(blob);
+    }
+
+    /// A peer is gone, or holds nothing of a blob any more: what nobody else holds now goes out again.
+    pub(super) fn unwatch(&mut self, peer: PeerId, blob: BlobHash) {
+        let Some(offer) = self.offers.get_mut(&blob) else { return };
+        let Some(map) = offer.holders.remove(peer) else { return };
+        if let Some(injection) = &mut offer.injection {
+            map.iter().filter(|&piece| offer.holders.count(piece) == 0).for_each(|piece| injection.lost(piece));
+        }
+        self.judge_leaving(blob);
+    }
+
+    /// A download is complete: what its sources said about themselves is kept.
+    pub(super) fn keep_watching(&mut self, blob: BlobHash) {
+        let Some(holders) = self.downloads.remove(&blob).and_then(crate::swarm::download::Download::into_holders) else { return };
+        if let Some(offer) = self.offers.get_mut(&blob) {
+            offer.holders = holders;
+        }
+        self.judge_leaving(blob);
+    }
+
+    fn judge_leaving(&mut self, blob: BlobHash) {
+        let Some(offer) = self.offers.get_mut(&blob) else { return };
+        let safe = offer.map.is_full() && offer.holders.all_held_twice();
+        if std::mem::replace(&mut offer.leave_safe, safe) != safe && safe {
+            self.notify(Event::LeaveSafe { blob });
+        }
+    }
+}
