@@ -44,6 +44,8 @@ struct Books {
     true_groups: BTreeMap<BlobHash, SpanSet>,
     /// Of those, the ones synced.
     durable: BTreeMap<BlobHash, SpanSet>,
+    /// What was durable and turned out to have rotted: it may still be on its way.
+    rotted: BTreeMap<BlobHash, SpanSet>,
     open: BTreeMap<RequestId, Open>,
     ended: BTreeSet<RequestId>,
     banned: BTreeMap<PeerId, Instant>,
@@ -93,6 +95,7 @@ impl Checker {
     pub fn received(&mut self, now: Instant, host: HostId, from: Option<HostId>, blob: BlobHash, span: Span) {
         if let Some(from) = from
             && !covers(&self.books[from.0].durable, blob, span)
+            && !self.books[from.0].had(blob, span)
         {
             self.blame(now, from, format!("sent {span:?} of {blob:?} which it does not hold"));
         }
@@ -110,7 +113,14 @@ impl Checker {
     /// A host lost what was not synced, and its memory.
     pub fn crashed(&mut self, host: HostId) {
         let durable = std::mem::take(&mut self.books[host.0].durable);
-        self.books[host.0] = Books { true_groups: durable.clone(), durable, ..Books::default() };
+        let rotted = std::mem::take(&mut self.books[host.0].rotted);
+        self.books[host.0] = Books { true_groups: durable.clone(), durable, rotted, ..Books::default() };
+    }
+
+    /// Groups that an honest host keeps though nobody sent them.
+    pub fn bad_groups(&self, host: HostId, blob: BlobHash, kept: &SpanSet) -> u64 {
+        let good = self.books[host.0].true_groups.get(&blob);
+        kept.runs().map(|run| run.groups() - good.map_or(0, |good| good.groups_within(run))).sum()
     }
 
     /// A fact goes into an engine.
@@ -127,6 +137,7 @@ impl Checker {
                 None => self.blame(now, host, format!("{request:?} ended without being open")),
             },
             Input::PeerGone { peer } => books.gone(*peer),
+            Input::SpanLost { blob, span } => books.lost(*blob, *span),
             _ => (),
         }
     }
@@ -233,6 +244,20 @@ impl Checker {
 }
 
 impl Books {
+    fn lost(&mut self, blob: BlobHash, span: Span) {
+        let Some(durable) = self.durable.get_mut(&blob) else { return };
+        let rotted = self.rotted.entry(blob).or_default();
+        durable.overlaps(span).for_each(|run| _ = rotted.insert(run));
+        durable.remove(span);
+    }
+
+    /// Whether it has held all of this at one time or another.
+    fn had(&self, blob: BlobHash, span: Span) -> bool {
+        let Some(rotted) = self.rotted.get(&blob) else { return false };
+        let gaps = self.durable.get(&blob).map_or_else(|| vec![span], |durable| durable.gaps(span));
+        gaps.into_iter().all(|gap| rotted.covers(gap))
+    }
+
     fn gone(&mut self, peer: PeerId) {
         self.credits.remove(&peer);
         self.open.values_mut().filter(|open| open.provider == peer).for_each(|open| open.given_up = true);

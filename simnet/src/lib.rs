@@ -2,18 +2,23 @@
 //! here by simulated links, stores, a directory and hostile peers; nothing reads a clock, opens a file or starts a thread.
 //!
 //! Describe a world as a [`Scenario`], run it with [`World::run`], judge it by its [`Report`]. How it is modelled, and what is not:
-//! `docs/simnet.md`. The floors, from the ground up: `agenda link trace store directory network` ← `hostile scenario` ← `host check`
-//! ← `report` ← `world`.
+//! `docs/simnet.md`. The floors, from the ground up: `agenda link trace store directory network copies` ← `hostile scenario` ←
+//! `routes cuts drive` ← `check report` ← `host sites` ← `world`.
 
 mod agenda;
 mod check;
+mod copies;
+mod cuts;
 mod directory;
+mod drive;
 mod host;
 mod hostile;
 mod link;
 mod network;
 mod report;
+mod routes;
 mod scenario;
+mod sites;
 mod store;
 mod trace;
 mod transfers;

@@ -36,11 +36,6 @@ impl Store {
         new
     }
 
-    /// Whether something waits for a sync.
-    pub fn is_dirty(&self) -> bool {
-        self.shelves.values().any(|shelf| !shelf.pending.is_empty())
-    }
-
     /// Makes everything durable; returns what became so.
     pub fn sync(&mut self) -> Vec<(BlobHash, Span)> {
         let mut synced = Vec::new();
@@ -56,6 +51,24 @@ impl Store {
     /// Power is gone: what was not synced is lost; returns how many groups.
     pub fn crash(&mut self) -> u64 {
         self.shelves.values_mut().map(|shelf| std::mem::take(&mut shelf.pending).groups()).sum()
+    }
+
+    /// What waits for a sync.
+    pub fn pending(&self) -> Vec<(BlobHash, Span)> {
+        self.shelves.iter().flat_map(|(blob, shelf)| shelf.pending.runs().map(|run| (*blob, run))).collect()
+    }
+
+    /// Takes groups off the disk.
+    pub fn lose(&mut self, blob: BlobHash, span: Span) {
+        if let Some(shelf) = self.shelves.get_mut(&blob) {
+            shelf.durable.remove(span);
+            shelf.pending.remove(span);
+        }
+    }
+
+    /// Groups on it, synced or not.
+    pub fn groups(&self) -> u64 {
+        self.shelves.values().map(|shelf| shelf.durable.groups() + shelf.pending.groups()).sum()
     }
 
     /// What is durable of a blob.
@@ -85,8 +98,11 @@ mod tests {
         assert_eq!(store.write(blob, span(0, 4)), 4);
         assert_eq!(store.sync(), [(blob, span(0, 4))]);
         assert_eq!(store.write(blob, span(2, 8)), 4, "two of the six are there already");
-        assert!(store.is_dirty() && store.has_written(blob, 7));
+        assert!(store.has_written(blob, 7) && store.groups() == 8);
+        assert_eq!(store.pending(), [(blob, span(4, 8))]);
         assert_eq!(store.crash(), 4);
         assert!(!store.has_written(blob, 7) && store.is_complete(blob, 4 * 16 * 1024));
+        store.lose(blob, span(1, 3));
+        assert_eq!(store.groups(), 2);
     }
 }

@@ -9,6 +9,7 @@ use p2pweights_protocol::ids::RequestId;
 use p2pweights_protocol::time::Instant;
 
 use crate::network::{ConnectionId, HostId};
+use crate::routes::Path;
 
 /// A block that waits for the uplink, or is on its way.
 #[derive(Debug, Clone, Copy)]
@@ -31,6 +32,8 @@ pub struct Block {
     pub good_groups: u64,
     /// A limit on its speed.
     pub bytes_per_s: Option<u64>,
+    /// What it passes on its way.
+    pub path: Path,
 }
 
 /// A block on its way.
@@ -49,6 +52,11 @@ pub struct Transfer {
 }
 
 impl Transfer {
+    /// Whether the receiver is done with it.
+    pub fn has_ended(&self, now: Instant) -> bool {
+        self.cut.is_some() || self.taken_in.is_some_and(|(_, to)| to < now)
+    }
+
     /// Groups that have come and proved by `now`.
     pub fn groups_by(&self, now: Instant, latency: Duration) -> u64 {
         let Some((from, to)) = self.taken_in else { return 0 };

@@ -50,7 +50,14 @@ impl World {
 
     pub(super) fn say(&mut self, here: HostId, peer: PeerId, message: Message) {
         let Some(there) = self.names.get(&peer).copied() else { return };
+        if self.hosts[here.0].plan.vice.is_some_and(|vice| vice.withholds(&message)) {
+            return;
+        }
         let bytes = encode_frame(&message).len() as u64;
+        if let Message::Have { .. } = message {
+            let report = &mut self.host(here).report;
+            report.largest_have_bytes = report.largest_have_bytes.max(bytes);
+        }
         self.traffic.count(&message, bytes);
         self.post(here, there, bytes, Parcel::Message(message));
     }
@@ -58,7 +65,11 @@ impl World {
     /// Something small sets out over the connection that this end believes in; `false` if there is none.
     pub(super) fn post(&mut self, here: HostId, there: HostId, bytes: u64, what: Parcel) -> bool {
         let Some(connection) = self.network.view(here, there) else { return false };
-        let travel = self.host(here).uplink.control(bytes) + self.latency(here, there);
+        let mut travel = self.host(here).uplink.control(bytes) + self.latency(here, there);
+        travel += self.control_across(here, there, bytes) + self.resent(here, there);
+        if let Some(until) = self.cut(here, there) {
+            travel += until - self.now();
+        }
         let at = self.network.arrival(connection, there, self.agenda.now(), travel);
         self.agenda.at(at, Happening::Arrives { from: here, to: there, connection, what });
         true
@@ -93,7 +104,12 @@ impl World {
         let Some(there) = self.names.get(&peer).copied() else { return };
         let ended = |outcome| Input::ServeEnded { peer, request, outcome };
         let Some(connection) = self.network.view(here, there) else { return self.tell(here, ended(ServeOutcome::Lost)) };
-        let how = serving(self.host(here).plan.vice);
+        if let Some(rotten) = self.hosts[here.0].drive.rotten(blob, span) {
+            return self.found_rot(here, there, request, blob, rotten);
+        }
+        let host = &mut self.hosts[here.0];
+        let how = serving(host.plan.vice, host.served, &mut self.random);
+        host.served += 1;
         let good_groups = match how {
             Serving::Refused { no_credit } => {
                 self.refuse(here, there, request, no_credit);
@@ -110,8 +126,9 @@ impl World {
             _ => Geometry::of(size).bytes_in(span),
         };
         let bytes_per_s = if let Serving::Slow(rate) = how { Some(rate) } else { None };
-        let wire = wire_bytes(payload) + BULK_RESPONSE_BYTES as u64;
-        let block = Block { connection, from: here, to: there, request, span, payload, wire, good_groups, bytes_per_s };
+        let wire = self.with_loss(here, there, wire_bytes(payload) + BULK_RESPONSE_BYTES as u64);
+        let path = self.routes.path(here, there).unwrap_or_default();
+        let block = Block { connection, from: here, to: there, request, span, payload, wire, good_groups, bytes_per_s, path };
         self.host(here).serving.insert((there, request), connection);
         self.host(here).uplink.enqueue(block);
         self.start_uplink(here);
@@ -155,9 +172,9 @@ impl World {
                 if !complete {
                     self.checker.blame(now, here, format!("says that {blob:?} is stored, which it is not"));
                 }
-                let host = &mut self.hosts[here.0];
+                let host = &self.hosts[here.0];
                 if host.report.finished_at.is_none() && blobs.all(|(blob, size)| host.store.is_complete(blob, size)) {
-                    host.report.finished_at = Some(now);
+                    self.finished(here);
                 }
             }
             Event::Struck { peer, misdeed, .. } => {
@@ -171,7 +188,8 @@ impl World {
                 }
             }
             Event::SizeDisputed { .. } => self.host(here).report.sizes_disputed += 1,
-            Event::Damaged { .. } | Event::BlobVerified { .. } | Event::LeaveSafe { .. } => (),
+            Event::LeaveSafe { blob } => self.safe_to_leave(here, blob),
+            Event::Damaged { .. } | Event::BlobVerified { .. } => (),
         }
     }
 }
