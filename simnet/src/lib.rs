@@ -2,15 +2,20 @@
 //! here by simulated links, stores, a directory and hostile peers; nothing reads a clock, opens a file or starts a thread.
 //!
 //! Describe a world as a [`Scenario`], run it with [`World::run`], judge it by its [`Report`]. How it is modelled, and what is not:
-//! `docs/simnet.md`. The floors, from the ground up: `agenda link trace store directory network` ← `hostile scenario` ← `host check`
+//! `docs/simnet.md`. The floors, from the ground up: `agenda link frame_length group_set network` ← `store directory names transfers books` ← `hostile scenario` ← `fold trace host check`
 //! ← `report` ← `world`.
 
 mod agenda;
+mod books;
 mod check;
 mod directory;
+mod fold;
+mod frame_length;
+mod group_set;
 mod host;
 mod hostile;
 mod link;
+mod names;
 mod network;
 mod report;
 mod scenario;

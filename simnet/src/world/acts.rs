@@ -3,9 +3,10 @@
 use p2pweights_protocol::engine::{Command, Event, FetchOutcome, Input, Output, ServeOutcome};
 use p2pweights_protocol::geometry::{Geometry, Span};
 use p2pweights_protocol::ids::{BlobHash, PeerId, RequestId, SwarmId};
-use p2pweights_protocol::wire::{BULK_REQUEST_BYTES, BULK_RESPONSE_BYTES, Message, encode_frame};
+use p2pweights_protocol::wire::{BULK_REQUEST_BYTES, BULK_RESPONSE_BYTES, Message};
 
 use super::{Happening, Parcel, World};
+use crate::frame_length::frame_length;
 use crate::host::Fetching;
 use crate::hostile::{Serving, serving};
 use crate::network::HostId;
@@ -50,16 +51,18 @@ impl World {
 
     pub(super) fn say(&mut self, here: HostId, peer: PeerId, message: Message) {
         let Some(there) = self.names.get(&peer).copied() else { return };
-        let bytes = encode_frame(&message).len() as u64;
+        let bytes = frame_length(&message);
         self.traffic.count(&message, bytes);
         self.post(here, there, bytes, Parcel::Message(message));
     }
 
     /// Something small sets out over the connection that this end believes in; `false` if there is none.
     pub(super) fn post(&mut self, here: HostId, there: HostId, bytes: u64, what: Parcel) -> bool {
-        let Some(connection) = self.network.view(here, there) else { return false };
+        if self.network.view(here, there).is_none() {
+            return false;
+        }
         let travel = self.host(here).uplink.control(bytes) + self.latency(here, there);
-        let at = self.network.arrival(connection, there, self.agenda.now(), travel);
+        let Some((connection, at)) = self.network.send(here, there, self.agenda.now(), travel) else { return false };
         self.agenda.at(at, Happening::Arrives { from: here, to: there, connection, what });
         true
     }

@@ -10,7 +10,7 @@ mod sampling;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use p2pweights_protocol::engine::{Input, Output};
+use p2pweights_protocol::engine::{Engine, Input};
 use p2pweights_protocol::geometry::Span;
 use p2pweights_protocol::ids::{BlobHash, PeerId, RequestId};
 use p2pweights_protocol::random::Random;
@@ -21,6 +21,7 @@ use crate::agenda::Agenda;
 use crate::check::Checker;
 use crate::directory::Directory;
 use crate::host::Host;
+use crate::names::Names;
 use crate::network::{ConnectionId, HostId, Network};
 use crate::report::{Report, Traffic};
 use crate::scenario::{Fault, Scenario};
@@ -104,7 +105,7 @@ pub struct World {
     scenario: Scenario,
     agenda: Agenda<Happening>,
     hosts: Vec<Host>,
-    names: BTreeMap<PeerId, HostId>,
+    names: Names,
     sizes: BTreeMap<BlobHash, u64>,
     network: Network,
     transfers: Transfers,
@@ -114,6 +115,8 @@ pub struct World {
     trace: Trace,
     traffic: Traffic,
     events_per_second: Vec<u64>,
+    /// Hosts from the first on which have finished, or fetch nothing.
+    finished: usize,
 }
 
 impl World {
@@ -145,7 +148,7 @@ impl World {
         let mut world = Self {
             agenda: Agenda::new(),
             names: hosts.iter().enumerate().map(|(index, host)| (host.peer, HostId(index))).collect(),
-            checker: Checker::new(hosts.len(), sizes.clone()),
+            checker: Checker::new(hosts.len(), scenario.books_every, sizes.clone()),
             hosts,
             sizes,
             network: Network::default(),
@@ -155,6 +158,7 @@ impl World {
             trace: Trace::new(scenario.keep_lines),
             traffic: Traffic::default(),
             events_per_second: Vec::new(),
+            finished: 0,
             scenario,
         };
         world.prepare();
@@ -197,9 +201,13 @@ impl World {
         self.hosts[from.0].plan.link.latency + self.hosts[to.0].plan.link.latency
     }
 
-    fn is_done(&self) -> bool {
-        let mut fetchers = self.hosts.iter().filter(|host| host.plan.fetches).peekable();
-        fetchers.peek().is_some() && fetchers.all(|host| host.report.finished_at.is_some())
+    /// Whether there are fetchers, and all of them have finished. Who has been found finished is not looked at again.
+    fn is_done(&mut self) -> bool {
+        let unfinished = |host: &Host| host.plan.fetches && host.report.finished_at.is_none();
+        while self.hosts.get(self.finished).is_some_and(|host| !unfinished(host)) {
+            self.finished += 1;
+        }
+        self.finished == self.hosts.len() && self.hosts.iter().any(|host| host.plan.fetches)
     }
 
     /// Gives an engine a fact, checks what must hold, and acts on its wishes.
@@ -207,7 +215,9 @@ impl World {
         let now = self.now();
         self.trace.note(now, id, &input);
         let second = usize::try_from(now.0 / 1_000_000_000).unwrap_or(usize::MAX);
-        self.events_per_second.resize(self.events_per_second.len().max(second + 1), 0);
+        if second >= self.events_per_second.len() {
+            self.events_per_second.resize(second + 1, 0);
+        }
         self.events_per_second[second] += 1;
         let host = &mut self.hosts[id.0];
         let honest = host.is_honest();
@@ -217,14 +227,14 @@ impl World {
         if honest {
             self.checker.input(now, id, &input);
         }
-        let stored = if let Input::SpanStored { blob, .. } = input { Some(blob) } else { None };
+        let stored = if let Input::SpanStored { blob, span, .. } = input { Some((blob, span)) } else { None };
         engine.handle(now, input);
-        if host.report.steps.is_multiple_of(self.scenario.check_every) {
+        let check = host.report.steps.is_multiple_of(self.scenario.check_every);
+        if check {
             engine.check_invariants();
         }
-        let outputs: Vec<Output> = std::iter::from_fn(|| engine.poll_output()).collect();
-        if let (true, Some(blob)) = (honest, stored) {
-            self.checker.offers(now, id, engine, blob);
+        if let (true, Some(stored)) = (honest, stored) {
+            self.checker.offers(now, id, engine, stored, check);
         }
         let wake_at = engine.next_wakeup();
         if let Some(at) = wake_at.filter(|at| *at <= now) {
@@ -233,7 +243,8 @@ impl World {
             host.wake_at = wake_at;
             wake_at.into_iter().for_each(|at| self.agenda.at(at, Happening::Wake(id)));
         }
-        for output in outputs {
+        // What is done about a wish comes back as a fact of its own, later: the engine is not touched in between.
+        while let Some(output) = self.hosts[id.0].engine.as_mut().and_then(Engine::poll_output) {
             self.trace.note(now, id, &output);
             if honest {
                 self.checker.output(now, id, &output);
