@@ -186,15 +186,15 @@ impl Host {
     /// What it wants of a blob, with what it knows and holds.
     pub fn want(&self, blob: BlobHash, size: u64) -> Want {
         let known = self.plan.knows_sizes || self.sizes_known.contains(&blob);
-        let held = if known { self.store.durable(blob).clone() } else { SpanSet::new() };
+        let held = if known { self.store.durable(blob).runs().collect() } else { SpanSet::new() };
         Want { blob, size: known.then_some(size), held, order: self.plan.order }
     }
 
     /// What it says it holds of a blob, and with what size.
     fn claim(&self, blob: BlobHash, size: u64) -> Option<(u64, SpanSet)> {
         let size = if self.plan.vice == Some(Vice::SizeLiar) { size * 2 + 1 } else { size };
-        let held = match self.plan.vice {
-            None | Some(Vice::Leech) => self.store.durable(blob).clone(),
+        let held: SpanSet = match self.plan.vice {
+            None | Some(Vice::Leech) => self.store.durable(blob).runs().collect(),
             Some(_) => Geometry::of(size).whole().into_iter().collect(),
         };
         (!held.is_empty()).then_some((size, held))

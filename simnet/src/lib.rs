@@ -2,18 +2,23 @@
 //! here by simulated links, stores, a directory and hostile peers; nothing reads a clock, opens a file or starts a thread.
 //!
 //! Describe a world as a [`Scenario`], run it with [`World::run`], judge it by its [`Report`]. How it is modelled, and what is not:
-//! `docs/simnet.md`. The floors, from the ground up: `agenda link trace store directory network copies` ← `hostile scenario` ←
-//! `routes cuts drive` ← `check report` ← `host sites` ← `world`.
+//! `docs/simnet.md`. The floors, from the ground up: `agenda link frame_length group_set network` ← `store directory names transfers
+//! books copies` ← `hostile scenario` ← `routes cuts drive` ← `fold trace check report` ← `host sites` ← `world`.
 
 mod agenda;
+mod books;
 mod check;
 mod copies;
 mod cuts;
 mod directory;
 mod drive;
+mod fold;
+mod frame_length;
+mod group_set;
 mod host;
 mod hostile;
 mod link;
+mod names;
 mod network;
 mod report;
 mod routes;

@@ -3,9 +3,10 @@
 use p2pweights_protocol::engine::{Command, Event, FetchOutcome, Input, Output, ServeOutcome};
 use p2pweights_protocol::geometry::{Geometry, Span};
 use p2pweights_protocol::ids::{BlobHash, PeerId, RequestId, SwarmId};
-use p2pweights_protocol::wire::{BULK_REQUEST_BYTES, BULK_RESPONSE_BYTES, Message, encode_frame};
+use p2pweights_protocol::wire::{BULK_REQUEST_BYTES, BULK_RESPONSE_BYTES, Message};
 
 use super::{Happening, Parcel, World};
+use crate::frame_length::frame_length;
 use crate::host::Fetching;
 use crate::hostile::{Serving, serving};
 use crate::network::HostId;
@@ -53,7 +54,7 @@ impl World {
         if self.hosts[here.0].plan.vice.is_some_and(|vice| vice.withholds(&message)) {
             return;
         }
-        let bytes = encode_frame(&message).len() as u64;
+        let bytes = frame_length(&message);
         if let Message::Have { .. } = message {
             let report = &mut self.host(here).report;
             report.largest_have_bytes = report.largest_have_bytes.max(bytes);
@@ -64,13 +65,15 @@ impl World {
 
     /// Something small sets out over the connection that this end believes in; `false` if there is none.
     pub(super) fn post(&mut self, here: HostId, there: HostId, bytes: u64, what: Parcel) -> bool {
-        let Some(connection) = self.network.view(here, there) else { return false };
+        if self.network.view(here, there).is_none() {
+            return false;
+        }
         let mut travel = self.host(here).uplink.control(bytes) + self.latency(here, there);
         travel += self.control_across(here, there, bytes) + self.resent(here, there);
         if let Some(until) = self.cut(here, there) {
             travel += until - self.now();
         }
-        let at = self.network.arrival(connection, there, self.agenda.now(), travel);
+        let Some((connection, at)) = self.network.send(here, there, self.agenda.now(), travel) else { return false };
         self.agenda.at(at, Happening::Arrives { from: here, to: there, connection, what });
         true
     }

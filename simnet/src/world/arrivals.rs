@@ -143,7 +143,7 @@ impl World {
             self.checker.synced(now, id, *blob, *span);
         }
         for (blob, span) in synced {
-            let size = self.scenario.size_of(blob);
+            let size = self.sizes.get(&blob).copied().unwrap_or_default();
             self.feed(id, Input::SpanStored { blob, size, span });
         }
     }

@@ -16,7 +16,7 @@ mod troubles;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use p2pweights_protocol::engine::{Input, Output};
+use p2pweights_protocol::engine::{Engine, Input};
 use p2pweights_protocol::geometry::Span;
 use p2pweights_protocol::ids::{BlobHash, PeerId, RequestId};
 use p2pweights_protocol::random::Random;
@@ -29,6 +29,7 @@ use crate::copies::Copies;
 use crate::cuts::Cuts;
 use crate::directory::Directory;
 use crate::host::Host;
+use crate::names::Names;
 use crate::network::{ConnectionId, HostId, Network};
 use crate::report::{Report, Traffic};
 use crate::routes::{Routes, Way};
@@ -140,7 +141,7 @@ pub struct World {
     scenario: Scenario,
     agenda: Agenda<Happening>,
     hosts: Vec<Host>,
-    names: BTreeMap<PeerId, HostId>,
+    names: Names,
     sizes: BTreeMap<BlobHash, u64>,
     network: Network,
     transfers: Transfers,
@@ -193,7 +194,7 @@ impl World {
         let mut world = Self {
             agenda: Agenda::new(),
             names: hosts.iter().enumerate().map(|(index, host)| (host.peer, HostId(index))).collect(),
-            checker: Checker::new(hosts.len(), sizes.clone()),
+            checker: Checker::new(hosts.len(), scenario.books_every, sizes.clone()),
             hosts,
             sizes,
             network: Network::default(),
@@ -281,7 +282,9 @@ impl World {
         let now = self.now();
         self.trace.note(now, id, &input);
         let second = usize::try_from(now.0 / 1_000_000_000).unwrap_or(usize::MAX);
-        self.events_per_second.resize(self.events_per_second.len().max(second + 1), 0);
+        if second >= self.events_per_second.len() {
+            self.events_per_second.resize(second + 1, 0);
+        }
         self.events_per_second[second] += 1;
         let host = &mut self.hosts[id.0];
         let honest = host.is_honest();
@@ -291,14 +294,14 @@ impl World {
         if honest {
             self.checker.input(now, id, &input);
         }
-        let stored = if let Input::SpanStored { blob, .. } = input { Some(blob) } else { None };
+        let stored = if let Input::SpanStored { blob, span, .. } = input { Some((blob, span)) } else { None };
         engine.handle(now, input);
-        if host.report.steps.is_multiple_of(self.scenario.check_every) {
+        let check = host.report.steps.is_multiple_of(self.scenario.check_every);
+        if check {
             engine.check_invariants();
         }
-        let outputs: Vec<Output> = std::iter::from_fn(|| engine.poll_output()).collect();
-        if let (true, Some(blob)) = (honest, stored) {
-            self.checker.offers(now, id, engine, blob);
+        if let (true, Some(stored)) = (honest, stored) {
+            self.checker.offers(now, id, engine, stored, check);
         }
         let wake_at = engine.next_wakeup();
         if let Some(at) = wake_at.filter(|at| *at <= now) {
@@ -307,7 +310,8 @@ impl World {
             host.wake_at = wake_at;
             wake_at.into_iter().for_each(|at| self.agenda.at(at, Happening::Wake(id)));
         }
-        for output in outputs {
+        // What is done about a wish comes back as a fact of its own, later: the engine is not touched in between.
+        while let Some(output) = self.hosts[id.0].engine.as_mut().and_then(Engine::poll_output) {
             self.trace.note(now, id, &output);
             if honest {
                 self.checker.output(now, id, &output);
