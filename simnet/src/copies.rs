@@ -3,9 +3,9 @@
 
 use std::collections::BTreeMap;
 
+use crate::group_set::GroupSet;
 use p2pweights_protocol::geometry::{Geometry, Piece, Span};
 use p2pweights_protocol::ids::BlobHash;
-use crate::group_set::GroupSet;
 
 /// Copies of one piece.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -17,7 +17,7 @@ impl Engine {
         } else if self.peers.len() >= limits::PEERS {
             self.turn_away(peer);
         } else {
-            self.peers.insert(peer, Peer::new(class));
+            self.peers.insert(peer, Peer::new(class, self.now));
             self.uploads.meet(peer, class, prefix);
             self.introduce(peer);
         }

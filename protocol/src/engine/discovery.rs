@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use super::peer::Peer;
 use super::{Alarm, Engine, Event, Output, Want};
 use crate::geometry::Geometry;
 use crate::ids::{BlobHash, PeerId, SwarmId};
@@ -15,6 +16,8 @@ use crate::wire::Message;
 pub(super) const DIALS_AT_A_TIME: usize = 16;
 /// Neighbours after which no more are dialled; those that dial us come on top. Fifteen did as well as sixty in simulation.
 const NEIGHBOURS: usize = 16;
+/// How long a new neighbour counts as one though it has delivered nothing.
+const NEWCOMER: Duration = Duration::from_secs(10);
 /// How often due look-ups and dials are looked for.
 const DISCOVERY_TICK: Duration = Duration::from_secs(1);
 /// Longest pause between two look-ups.
@@ -116,13 +119,16 @@ impl Engine {
 
     /// Asks a connected peer about all that we want, if it is likely to hold some of it or there is room to try.
     pub(super) fn introduce(&mut self, peer: PeerId) {
-        let room = self.asked() < limits::PROVIDERS_PER_SWARM;
+        let room = self.neighbours() < limits::PROVIDERS_PER_SWARM;
         self.ask_about_all(peer, room);
     }
 
-    /// Neighbours: connected peers that we asked about something.
-    fn asked(&self) -> usize {
-        self.peers.values().filter(|state| !state.asked_about.is_empty()).count()
+    /// Neighbours: connected peers that we asked about something, and that have delivered or may yet. Those that only sit there, whatever
+    /// they say they hold, must not keep others out.
+    fn neighbours(&self) -> usize {
+        let may_yet = |state: &Peer| self.now - state.since < NEWCOMER;
+        let counts = |state: &&Peer| !state.asked_about.is_empty() && (state.source.has_delivered() || may_yet(state));
+        self.peers.values().filter(counts).count()
     }
 
     /// Sends our interest in every wanted blob that this peer has not been asked about; `all`: also of swarms it is not known in.
@@ -156,7 +162,7 @@ impl Engine {
         if !wanted {
             return;
         }
-        let mut room = NEIGHBOURS.saturating_sub(self.asked());
+        let mut room = NEIGHBOURS.saturating_sub(self.neighbours());
         for peer in found.into_iter().take(limits::PROVIDERS_PER_SWARM) {
             if self.peers.contains_key(&peer) {
                 self.ask_about_all(peer, false);
@@ -172,10 +178,10 @@ impl Engine {
         let mut lookups = Vec::new();
         let mut dials = Vec::new();
         let mut active = false;
+        let room = self.neighbours() < NEIGHBOURS;
         for (id, swarm) in self.swarms.iter_mut().filter(|(_, swarm)| !swarm.wants.is_empty()) {
             active = true;
-            let connected = swarm.providers.iter().filter(|peer| self.peers.contains_key(peer)).count();
-            if connected < NEIGHBOURS {
+            if room {
                 dials.extend(swarm.providers.iter().copied());
             }
             if swarm.next_lookup > self.now {

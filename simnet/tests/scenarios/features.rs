@@ -87,12 +87,12 @@ fn a_short_outage_holds_things_up_and_a_long_one_breaks_connections() {
             report.bound
         );
         assert_eq!(report.sites[0].down_time, secs(2));
-        assert_eq!(report.traffic.interest, 1, "the connection lasts");
+        assert_eq!(report.traffic.interest, 2, "the connection lasts: each asks the other once");
         assert!(received(report, 1..2) <= 8 * MIB, "and nothing is lost");
     });
     run("an outage of a minute", outage(4, 64), |report| {
         assert!(finish(report) > secs(64) && finish(report) < secs(64 + 75), "{:?}", finish(report));
-        assert!(report.traffic.interest > 1, "another connection");
+        assert!(report.traffic.interest > 2, "another connection");
         assert_eq!(report.sites[0].down_time, secs(60));
     });
 }
@@ -270,7 +270,7 @@ fn a_sleeper_does_nothing_and_goes_on_when_it_wakes_up() {
     };
     run("a nap", sleeps(secs(1)), |report| {
         assert!(finish(report) > report.bound + secs(1) && finish(report) < report.bound + secs(3), "{:?}", finish(report));
-        assert_eq!(report.traffic.interest, 1, "the connection lasts");
+        assert_eq!(report.traffic.interest, 2, "the connection lasts: each asks the other once");
         assert_eq!(report.hosts[1].received, 64 * MIB, "and nothing is lost");
     });
     run("a long sleep", sleeps(secs(60)), |report| {
