@@ -15,7 +15,7 @@ use crate::wire::Message;
 /// Dials under way at a time: enough to fill a neighbourhood in a few seconds, too few to look like a scan.
 pub(super) const DIALS_AT_A_TIME: usize = 16;
 /// Neighbours after which no more are dialled; those that dial us come on top. Fifteen did as well as sixty in simulation.
-const NEIGHBOURS: usize = 16;
+const NEIGHBOURS: usize = 12;
 /// How long a new neighbour counts as one though it has delivered nothing.
 const NEWCOMER: Duration = Duration::from_secs(10);
 /// How often due look-ups and dials are looked for.

@@ -110,6 +110,8 @@ pub struct Engine {
     offers: BTreeMap<BlobHash, Offer>,
     /// Offers with pieces that not everybody was told of.
     fresh: BTreeSet<BlobHash>,
+    /// This step is a wake-up: time alone may have changed what is to be done.
+    woken: bool,
     /// Size of the largest piece on offer, in bytes.
     largest_piece: u64,
     uploads: Uploads,
@@ -146,6 +148,7 @@ impl Engine {
             held_back: false,
             offers: BTreeMap::new(),
             fresh: BTreeSet::new(),
+            woken: false,
             largest_piece: 0,
             uploads: Uploads::default(),
             serving: BTreeMap::new(),
@@ -157,6 +160,7 @@ impl Engine {
     /// Takes note of a fact and decides what follows. Time never runs backwards: an earlier `now` counts as the last one.
     pub fn handle(&mut self, now: Instant, input: Input) {
         self.now = self.now.max(now);
+        self.woken = matches!(input, Input::Tick);
         match input {
             Input::PeerConnected { peer, class, prefix } => self.on_connected(peer, class, prefix),
             Input::PeerGone { peer } => self.on_gone(peer),

@@ -19,6 +19,8 @@ use crate::wire::{HavePieces, Message, PieceRun};
 const NEWS_PART: u128 = 500;
 /// And for no more than one part in so many of the time that has passed.
 const NEWS_PART_PAST: u32 = 20;
+/// Shortest wait, in the first moments of a crowd: every hop that the first pieces make waits for news.
+const NEWS_DELAY_MIN: Duration = Duration::from_millis(10);
 /// Longest wait: a peer that comes new learns of a source's fresh pieces within this time.
 const NEWS_DELAY_MAX: Duration = Duration::from_secs(5);
 
@@ -127,8 +129,9 @@ impl Engine {
         let left = u128::from(missing) * 1_000_000_000 / u128::from(rate.max(1));
         let part = Duration::from_nanos(u64::try_from(left / NEWS_PART).unwrap_or(u64::MAX));
         // At first, while the rate is not known, everybody waits for something to trade.
-        let part = part.min(self.down_rate.watched(self.now) / NEWS_PART_PAST);
-        part.clamp(self.config.news_delay, NEWS_DELAY_MAX.max(self.config.news_delay))
+        let past = self.down_rate.watched(self.now) / NEWS_PART_PAST;
+        let least = past.clamp(NEWS_DELAY_MIN.min(self.config.news_delay), self.config.news_delay);
+        part.min(past).clamp(least, NEWS_DELAY_MAX.max(least))
     }
 
     /// Everybody who was told of a blob is told anew: something was lost, or all of it.
