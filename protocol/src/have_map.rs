@@ -101,6 +101,23 @@ impl HaveMap {
         self.words.iter().zip(&other.words).any(|(a, b)| a & b != 0)
     }
 
+    /// Keeps the pieces that the other map has too.
+    pub fn retain_common(&mut self, other: &Self) {
+        let theirs = other.words.iter().chain(std::iter::repeat(&0));
+        self.words.iter_mut().zip(theirs).for_each(|(word, other)| *word &= other);
+        self.recount();
+    }
+
+    /// Keeps the pieces that the other map lacks.
+    pub fn retain_without(&mut self, other: &Self) {
+        self.words.iter_mut().zip(&other.words).for_each(|(word, other)| *word &= !other);
+        self.recount();
+    }
+
+    fn recount(&mut self) {
+        self.held = self.words.iter().map(|word| word.count_ones()).sum();
+    }
+
     /// Some pieces that both maps have, scattered over the whole map; at least one if there is one, and each at most once. Looks at no
     /// more of the maps than it must: with many pieces in common that is a few words.
     pub fn sample_common(&self, other: &Self, random: &mut Random, most: usize) -> Vec<Piece> {
@@ -165,7 +182,7 @@ impl HaveMap {
         for (index, byte) in bytes.iter().enumerate() {
             map.words[index / 8] |= u64::from(*byte) << (index % 8 * 8);
         }
-        map.held = map.words.iter().map(|word| word.count_ones()).sum();
+        map.recount();
         let unused = map.words.len() as u32 * WORD_BITS - pieces;
         let stray = unused > 0 && map.words.last().is_some_and(|last| last.leading_zeros() < unused);
         (!stray).then_some(map)
@@ -241,7 +258,12 @@ mod tests {
             prop_assert_eq!(left.nth_common(&right, common.len() as u32), None);
             prop_assert_eq!(left.intersects(&right), !common.is_empty());
             let lacking: Vec<Piece> = left.iter().filter(|&piece| !right.contains(piece)).collect();
-            prop_assert_eq!(left.without(&right).collect::<Vec<_>>(), lacking);
+            prop_assert_eq!(left.without(&right).collect::<Vec<_>>(), lacking.clone());
+            let (mut kept, mut rest) = (left.clone(), left.clone());
+            kept.retain_common(&right);
+            rest.retain_without(&right);
+            prop_assert_eq!((kept.iter().collect::<Vec<_>>(), kept.held() as usize), (common.clone(), common.len()));
+            prop_assert_eq!((rest.iter().collect::<Vec<_>>(), rest.held() as usize), (lacking.clone(), lacking.len()));
             let mut sample = left.sample_common(&right, &mut Random::new(seed), 24);
             prop_assert_eq!(sample.is_empty(), common.is_empty());
             prop_assert!(sample.iter().all(|piece| common.contains(piece)) && sample.len() <= 24);

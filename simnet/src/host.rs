@@ -159,7 +159,8 @@ impl Host {
         }
         let seed = BlobHash::of(format!("{seed} {:?} {}", self.peer, self.incarnation).as_bytes());
         let seed = u64::from_le_bytes(seed.0[..8].try_into().expect("eight bytes"));
-        self.engine = Some(Engine::new(config.clone(), seed));
+        let config = EngineConfig { me: Some(self.peer), ..config.clone() };
+        self.engine = Some(Engine::new(config, seed));
         let mut commands = Vec::new();
         for swarm in self.plan.swarms.iter().map(|swarm| &swarms[*swarm]) {
             let wants = self.wants(swarm, &mut commands);

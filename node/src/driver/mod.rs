@@ -69,12 +69,12 @@ pub struct Driver {
 }
 
 impl Driver {
-    /// A driver and its handle. `seed` decides all the engine's choices.
-    pub fn new(clock: Clock, net: Net, transfers: Transfers, seed: u64) -> (Self, DriverHandle) {
+    /// A driver and its handle. `me` is this node's name; `seed` decides all the engine's choices.
+    pub fn new(clock: Clock, net: Net, transfers: Transfers, me: PeerId, seed: u64) -> (Self, DriverHandle) {
         let (sender, orders) = mpsc::channel(ORDERS);
         let (changes, changed) = watch::channel(0);
         let driver = Self {
-            engine: Engine::new(EngineConfig::default(), seed),
+            engine: Engine::new(EngineConfig { me: Some(me), ..EngineConfig::default() }, seed),
             clock,
             net,
             transfers,

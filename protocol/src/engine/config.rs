@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
+use crate::ids::PeerId;
 use crate::limits;
 
 /// Settings of one engine.
 #[derive(Debug, Clone)]
 pub struct EngineConfig {
+    /// The node's own name: what the members of a local network share a thin link by. `None`: it takes no part in that.
+    pub me: Option<PeerId>,
     /// Blocks granted or being served at a time while the uplink's rate is unknown. Default 8: enough for a link of 300 Mbit/s at
     /// 50 ms, little enough that a slow one is not swamped; from the first deliveries on, rate × delay decides.
     pub first_credits: u16,
@@ -31,6 +34,7 @@ pub struct EngineConfig {
 impl Default for EngineConfig {
     fn default() -> Self {
         Self {
+            me: None,
             first_credits: 8,
             first_in_flight_bytes: 16 * 1024 * 1024,
             news_delay: Duration::from_millis(100),

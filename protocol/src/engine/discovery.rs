@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::peer::Peer;
-use super::{Alarm, Engine, Event, Output, Want};
+use super::{Alarm, Engine, Event, Output, PeerClass, Want};
 use crate::geometry::Geometry;
 use crate::ids::{BlobHash, PeerId, SwarmId};
 use crate::limits;
@@ -41,6 +41,9 @@ pub(super) struct Swarm {
 impl Engine {
     pub(super) fn join(&mut self, id: SwarmId, wants: Vec<Want>, providers: Vec<PeerId>) {
         let (now, lookup_pause) = (self.now, self.config.lookup_interval);
+        if self.downloads.is_empty() {
+            self.brought_at = now; // A lease begins now.
+        }
         let swarm = self.swarms.entry(id).or_insert_with(|| Swarm {
             wants: BTreeSet::new(),
             providers: BTreeSet::new(),
@@ -119,7 +122,9 @@ impl Engine {
 
     /// Asks a connected peer about all that we want, if it is likely to hold some of it or there is room to try.
     pub(super) fn introduce(&mut self, peer: PeerId) {
-        let room = self.neighbours() < limits::PROVIDERS_PER_SWARM;
+        // All on a local network must know of one another to share its link.
+        let near = self.peers.get(&peer).is_some_and(|state| state.class == PeerClass::Lan);
+        let room = near || self.neighbours() < limits::PROVIDERS_PER_SWARM;
         self.ask_about_all(peer, room);
     }
 
@@ -210,6 +215,7 @@ impl Engine {
         for peer in dials {
             self.dial(peer);
         }
+        self.review_claims();
         if active {
             self.wake_in(Alarm::Discovery, DISCOVERY_TICK);
         }

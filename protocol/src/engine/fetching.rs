@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Alarm, Engine, Event, FetchOutcome, HangupReason, Misdeed, Output};
+use super::{Alarm, Engine, Event, FetchOutcome, HangupReason, Misdeed, Output, PeerClass};
 use crate::geometry::{Geometry, Piece, Span};
 use crate::ids::{BlobHash, PeerId, RequestId};
 use crate::limits;
@@ -124,9 +124,13 @@ impl Engine {
                 let span = piece_picker::pick_named(download, download.map_of(peer)?, block, piece)?;
                 Some(Choice { blob, size, span, probe: false })
             });
+            if self.is_shared_way(peer, blob) && self.ours.contains_key(&blob) {
+                return None; // What crosses the link once goes round here: each member asks for its own.
+            }
             if named.is_some() {
                 return named;
             }
+            let source = &mut self.peers.get_mut(&peer)?.source;
             source.decline();
             self.send(peer, Message::Decline { blob, piece });
         }
@@ -149,6 +153,8 @@ impl Engine {
                 continue;
             };
             let Some(has) = download.map_of(peer) else { continue };
+            let claimable = self.claimable_of(peer, blob, has);
+            let has = claimable.as_ref().unwrap_or(has);
             let end = last.filter(|(on, _)| *on == blob).map(|(_, end)| end);
             let block = source.block_bytes();
             if let Some(span) = piece_picker::pick(download, has, block, end, &mut self.random) {
@@ -194,6 +200,10 @@ impl Engine {
         let bytes = verified.map_or(0, |span| Geometry::of(request.size).bytes_in(span));
         if !request.abandoned {
             self.release(&request);
+        }
+        let class = self.peers.get(&provider).map(|state| state.class);
+        if verified.is_some() && class != Some(PeerClass::Lan) {
+            self.brought_at = self.now;
         }
         if let Some(span) = verified {
             self.down_rate.record(self.now, bytes);
@@ -377,7 +387,10 @@ impl Engine {
         let open = self.open.iter().any(|(_, blob)| {
             self.downloads.get(blob).is_some_and(|download| match (download.geometry(), download.claim_of(peer)) {
                 (None, Some(Claim::Unsized { .. })) => self.ledger.of_blob(*blob).next().is_none(),
-                (Some(_), Some(Claim::Map(map))) => download.open().intersects(map),
+                (Some(_), Some(Claim::Map(map))) => match self.claimable_of(peer, *blob, map) {
+                    Some(claimable) => download.open().intersects(&claimable),
+                    None => download.open().intersects(map),
+                },
                 _ => false,
             })
         });
@@ -391,6 +404,9 @@ impl Engine {
         blobs.into_iter().find_map(|blob| {
             let download = self.downloads.get(&blob)?;
             download.geometry()?;
+            if self.is_shared_way(peer, blob) {
+                return None; // Nothing crosses a shared link twice.
+            }
             rescue(download, &self.ledger, source_of, peer, self.now).map(|found| (blob, found))
         })
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::peer::Load;
-use super::{Alarm, Engine, Event, Misdeed, Offer};
+use super::{Alarm, Engine, Event, Misdeed, Offer, PeerClass};
 use crate::geometry::{Geometry, Piece};
 use crate::have_map::HaveMap;
 use crate::ids::{BlobHash, PeerId};
@@ -63,6 +63,7 @@ impl Engine {
             }
             self.watch(peer, blob);
         }
+        self.review_if_near(peer);
         if !lacking.is_empty() {
             self.send(peer, Message::HaveNot { blobs: lacking });
         }
@@ -82,6 +83,13 @@ impl Engine {
             state.told.remove(blob);
         }
         self.note_told(peer);
+        self.review_if_near(peer);
+    }
+
+    fn review_if_near(&mut self, peer: PeerId) {
+        if self.peers.get(&peer).is_some_and(|state| state.class == PeerClass::Lan) {
+            self.review_claims();
+        }
     }
 
     /// Whoever was told of something that it wants may be granted credits.
@@ -245,6 +253,8 @@ impl Engine {
                 pieces.for_each(|piece| _ = download.add_claim(peer, piece));
             }
         }
+        let named = runs.iter().flat_map(|run| run.first.0..run.first.0.saturating_add(run.count).min(pieces)).map(Piece);
+        self.note_brought(peer, blob, named);
         self.source_changed(peer);
     }
 

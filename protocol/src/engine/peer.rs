@@ -30,6 +30,8 @@ pub struct Peer {
     pub class: PeerClass,
     /// Since when.
     pub since: Instant,
+    /// When it last brought a piece from outside to the local network that we share.
+    pub brought_at: Instant,
     /// As a source.
     pub source: Source,
     /// It once said that it holds something we want: worth looking at when we look for whom to ask.
@@ -50,6 +52,7 @@ impl Peer {
         Self {
             class,
             since,
+            brought_at: Instant::START,
             source: Source::default(),
             is_source: false,
             interests: BTreeSet::new(),

@@ -68,11 +68,6 @@ impl Uploads {
         self.changed = true;
     }
 
-    /// A peer as somebody to serve.
-    pub fn taker(&self, peer: PeerId) -> Option<&Taker> {
-        self.takers.get(&peer)
-    }
-
     /// A peer as somebody to serve, to be changed; its credits are changed by the methods below only.
     pub fn taker_mut(&mut self, peer: PeerId) -> Option<&mut Taker> {
         self.changed = true;
@@ -294,12 +289,9 @@ impl Uploads {
     }
 
     /// Credits granted and not yet used, all peers together.
-    pub fn credits_out(&self) -> usize {
+    #[cfg(test)]
+    fn credits_out(&self) -> usize {
         self.granted.len()
-    }
-
-    pub fn debug(&self, now: Instant) -> (usize, usize, usize, usize, u64) {
-        (self.hungry().count(), self.granted.len(), self.fresh(now), self.serving.len(), self.window.unwrap_or(99))
     }
 
     /// # Panics
