@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use p2pweights_simnet::pages::{self, Facts, Kind, Options, Plot, RunRecord, Shape};
-use p2pweights_simnet::{Link, MIB, Report, Scenario, World};
+use p2pweights_simnet::{Link, MIB, Report, Scenario, Site, SiteId, World};
 
 /// A small world that really ran.
 fn real() -> (Report, RunRecord) {
@@ -20,6 +20,22 @@ fn real() -> (Report, RunRecord) {
     let facts = Facts { name: "Ten fetchers".into(), about: "A small world.".into(), seed: 1, ..Facts::default() };
     let record = RunRecord::of(facts, &report, Vec::new());
     (report, record)
+}
+
+/// A world with a site and two kinds of fetchers, which really ran.
+fn real_village(seed: u64) -> RunRecord {
+    let mut scenario = Scenario::new(seed).blob(16 * MIB);
+    let link = Link::mbit(20, 20, 50);
+    let outages = vec![(Duration::from_secs(2), Duration::from_secs(3))];
+    scenario.sites.push(Site { name: "village".into(), link, lan: true, metered: true, outages, quota: None });
+    let scenario = scenario.seeds(1, Link::mbit(100, 100, 5)).fetchers(5, Link::mbit(10, 50, 20)).add(
+        "laptops of the village",
+        6,
+        Link::mbit(100, 100, 1),
+        |plan| (plan.fetches, plan.site) = (true, Some(SiteId(0))),
+    );
+    let facts = Facts { name: "A site".into(), about: "Real, and small.".into(), seed, ..Facts::default() };
+    RunRecord::of(facts, &World::run(scenario), Vec::new())
 }
 
 /// The whole page as XML: it is written so that it is both.
@@ -58,18 +74,23 @@ fn a_page_is_well_formed_and_shows_misses() {
     let folder = folder("standing");
     let mut records = made::standing();
     records.push(real().1);
+    records.extend((1..=3).map(real_village));
     pages::write(&folder, &records, Options { png: true }).unwrap();
     let page = fs::read_to_string(folder.join("index.html")).unwrap();
     let document = parse(&page);
     let count = |tag: &str| document.descendants().filter(|node| node.has_tag_name(tag)).count();
-    assert_eq!(count("section"), 7);
+    assert_eq!(count("section"), 8);
     assert!(document.descendants().any(|node| node.attribute("class") == Some("missed")));
     assert!(page.contains("3 of 5 scenarios met their targets in every seed"), "a miss in one seed of eight is a miss");
     let links = document.descendants().filter_map(|node| node.attribute("href").or(node.attribute("src")));
     assert!(links.clone().all(|link| link.starts_with('#')), "nothing comes from outside");
     let ids: Vec<&str> = document.descendants().filter_map(|node| node.attribute("id")).collect();
     assert!(links.into_iter().all(|link| ids.contains(&&link[1..])), "every link leads somewhere");
-    for name in ["plots/01-data-centre-everybody-at-once-completion.svg", "plots/11-village-behind-a-satellite-links.png"] {
+    for name in [
+        "plots/01-data-centre-everybody-at-once-completion.svg",
+        "plots/11-village-behind-a-satellite-links.png",
+        "plots/a-site-short-links.svg",
+    ] {
         assert!(folder.join(name).is_file(), "{name}");
     }
     let kept = fs::read_to_string(folder.join("runs/06-mixed-homes-seed-5.json")).unwrap();

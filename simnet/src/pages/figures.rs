@@ -1,12 +1,12 @@
 //! Numbers as people read them. Each keeps the digits that matter and its unit.
 
-/// A multiple of the bound: `1.012`, `3.2`, `41`. Cut after the thousandths, as [`Report`](crate::Report) does: one thing, one figure.
+/// A multiple of the bound: `1.012`, `3.24`, `41`. Cut, not rounded, as [`Report`](crate::Report) does: one thing, one figure.
 pub fn ratio(ratio: f64) -> String {
     match ratio {
         // Lest a figure of three digits, which is stored a trifle too small, loses one.
         near if near < 2.0 => format!("{:.3}", (near * 1e3 + 1e-6).floor() / 1e3),
-        some if some < 9.95 => format!("{some:.1}"),
-        many => count(many.round() as u64),
+        some if some < 10.0 => format!("{:.2}", (some * 1e2 + 1e-6).floor() / 1e2),
+        many => count(many as u64),
     }
 }
 
@@ -82,7 +82,7 @@ mod tests {
 
     #[test]
     fn numbers_keep_what_matters() {
-        assert_eq!([ratio(1.0129), ratio(1.013), ratio(3.24), ratio(1234.4)], ["1.012", "1.013", "3.2", "1,234"]);
+        assert_eq!([ratio(1.0129), ratio(1.013), ratio(3.249), ratio(1234.4)], ["1.012", "1.013", "3.24", "1,234"]);
         assert_eq!([count(0), count(999), count(1000), count(1_234_567)], ["0", "999", "1,000", "1,234,567"]);
         assert_eq!([percent(0.0), percent(0.0002), percent(0.031), percent(0.972)], ["0 %", "0.020 %", "3.10 %", "97 %"]);
         assert_eq!([bytes(512), bytes(100_000_000_000), bytes(67_108_864)], ["512 B", "100 GB", "67.1 MB"]);

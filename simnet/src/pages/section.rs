@@ -27,7 +27,7 @@ pub fn section(row: &Row) -> String {
     format!(
         "<section id=\"{}\">\n<h2>{}{}{short} {}</h2>\n<div class=\"about\">\n{about}{}</div>\n{}\
          <div class=\"lead-plot\">\n{}<dl>\n{figures}</dl>\n</div>\n<div class=\"plots\">\n{}</div>\n{}\
-         <p class=\"again\">To run it again: <code>{}</code></p>\n</section>\n",
+         {}</section>\n",
         row.slug,
         number(row, "<span class=\"row\">", "</span> "),
         escape(&run.name),
@@ -37,8 +37,15 @@ pub fn section(row: &Row) -> String {
         completion(row),
         others(row),
         seeds(row),
-        escape(&run.command),
+        again(run),
     )
+}
+
+fn again(run: &RunRecord) -> String {
+    if run.command.is_empty() {
+        return String::new();
+    }
+    format!("<p class=\"again\">To run it again: <code>{}</code></p>\n", escape(&run.command))
 }
 
 /// Target and result of all that was asked.

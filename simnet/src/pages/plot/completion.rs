@@ -50,12 +50,12 @@ pub(super) fn draw(run: &RunRecord, others: &[&RunRecord], shape: Shape) -> (Str
         let name = last.map_or_else(|| label.to_owned(), |last| format!("{label}, {}×", ratio(last)));
         let points = steps(&ratios, baseline.fetchers);
         frame.sketch.path(points.clone(), 1.5, *colour);
-        curves.push(Curve { name, points, colour: *colour, bold: false });
+        curves.push(Curve { name, points, colour: *colour, bold: false, near: 0.5 });
     }
     let points = steps(&swarm, run.fetchers);
     frame.sketch.path(points.clone(), 3.0, SWARM);
     let name = run.last_ratio().map_or_else(|| "p2pweights".to_owned(), |last| format!("p2pweights, {}×", ratio(last)));
-    curves.insert(0, Curve { name, points, colour: SWARM, bold: true });
+    curves.insert(0, Curve { name, points, colour: SWARM, bold: true, near: 0.5 });
     label(&mut frame, &curves, &limits(run).chain([1.0]).map(|limit| x.at(limit)).collect::<Vec<f64>>());
     missing(&mut frame, run);
     (title, frame)

@@ -17,12 +17,14 @@ pub struct Curve {
     pub colour: RGBColor,
     /// Whether the label is bold.
     pub bold: bool,
+    /// Where the label had best stand, as a share of the plot's height from above.
+    pub near: f64,
 }
 
 /// Left, top, right, bottom.
 type Bounds = (f64, f64, f64, f64);
 
-/// Heights at which a label may stand beside its curve, as shares of the plot's height from above: the best first.
+/// Heights at which a label may stand beside its curve, as shares of the plot's height from above.
 const HEIGHTS: [f64; 13] = [0.5, 0.4, 0.6, 0.3, 0.7, 0.2, 0.8, 0.12, 0.88, 0.05, 0.95, 0.35, 0.65];
 
 /// Names every curve. `uprights` are other lines, given by where they stand, which labels had better not cover.
@@ -32,7 +34,9 @@ pub fn label(frame: &mut Frame, curves: &[Curve], uprights: &[f64]) {
         let widest = ((frame.right - frame.left) * 0.5) as i32;
         let name = shorten(&curve.name, widest, LABEL, curve.bold);
         let width = f64::from(text_width(&name, LABEL, curve.bold));
-        let places: Vec<(Point, Anchor, Bounds)> = HEIGHTS
+        let mut heights = HEIGHTS;
+        heights.sort_by(|a, b| (a - curve.near).abs().total_cmp(&(b - curve.near).abs()));
+        let places: Vec<(Point, Anchor, Bounds)> = heights
             .iter()
             .flat_map(|share| {
                 let y = frame.top + (frame.bottom - frame.top) * share;

@@ -9,6 +9,9 @@ use super::{Shape, card};
 use crate::pages::figures::{count, counted, percent, time, time_unit};
 use crate::pages::record::{MomentRecord, RunRecord};
 
+/// Steps that uplinks are drawn with: in more of them one sees single blocks begin and end.
+const MOST_STEPS: usize = 100;
+
 /// Time to the right, from the beginning to the last moment.
 struct Timeline {
     axis: Axis,
@@ -45,7 +48,8 @@ impl Timeline {
 /// How much of the uplinks was used.
 pub(super) fn uplinks(run: &RunRecord, shape: Shape) -> (String, Frame) {
     let half = run.moments.iter().position(|moment| u64::from(moment.finished) * 2 >= run.fetchers.max(1));
-    let busy = mean_use(&run.moments[..=half.unwrap_or(run.moments.len() - 1)]);
+    let spans: Vec<(f64, &MomentRecord)> = spans(&run.moments).collect();
+    let busy = mean_use(&spans[..=half.unwrap_or(spans.len() - 1)]);
     let until = if half.is_some() { "until half have finished" } else { "to the end" };
     let title = format!("Uplinks are {} busy on average {until}", percent(busy));
     let line = Timeline::of(run);
@@ -57,10 +61,11 @@ pub(super) fn uplinks(run: &RunRecord, shape: Shape) -> (String, Frame) {
     frame.grid_y(&y, " %");
 
     let mut points: Vec<Point> = Vec::new();
-    for pair in run.moments.windows(2) {
-        let height = y.at(pair[1].uplinks_permille as f64 / 10.0);
-        points.push((line.at(pair[0].at_s), height));
-        points.push((line.at(pair[1].at_s), height));
+    for span in spans.chunks(run.moments.len().div_ceil(MOST_STEPS)) {
+        let (from_s, to_s) = (span[0].0, span[span.len() - 1].1.at_s);
+        let height = y.at(mean_use(span) * 100.0);
+        points.push((line.at(from_s), height));
+        points.push((line.at(to_s), height));
     }
     let (first, last) = (points[0].0, points[points.len() - 1].0);
     let around = [(last, frame.bottom), (first, frame.bottom)];
@@ -71,9 +76,15 @@ pub(super) fn uplinks(run: &RunRecord, shape: Shape) -> (String, Frame) {
     (title, frame)
 }
 
-/// The mean use up to the last of these moments, each counted for as long as it stands for.
-fn mean_use(moments: &[MomentRecord]) -> f64 {
-    let lengths = moments.windows(2).map(|pair| (pair[1].at_s - pair[0].at_s, pair[1].uplinks_permille as f64 / 1e3));
+/// Each moment with the time since which its use of uplinks counts: that of the moment before, or the beginning.
+fn spans(moments: &[MomentRecord]) -> impl Iterator<Item = (f64, &MomentRecord)> {
+    let before = std::iter::once(0.0).chain(moments.iter().map(|moment| moment.at_s));
+    before.zip(moments)
+}
+
+/// The mean use over these spans, each counted for as long as it is.
+fn mean_use(spans: &[(f64, &MomentRecord)]) -> f64 {
+    let lengths = spans.iter().map(|(from_s, to)| (to.at_s - from_s, to.uplinks_permille as f64 / 1e3));
     let (time, used) = lengths.fold((0.0, 0.0), |(time, used), (length, busy)| (time + length, used + length * busy));
     if time > 0.0 { used / time } else { 0.0 }
 }
@@ -108,8 +119,9 @@ pub(super) fn rarity(run: &RunRecord, shape: Shape) -> (String, Frame) {
     frame.sketch.path(mean.clone(), 2.5, SWARM);
     frame.ground();
     line.bound(&mut frame, run);
-    let named = |name: &str, points| Curve { name: name.into(), points, colour: SWARM, bold: false };
-    label(&mut frame, &[named("rarest piece", rarest), named("commonest piece", commonest)], &[]);
+    let named = |name: &str, points, near| Curve { name: name.into(), points, colour: SWARM, bold: false, near };
+    let bound = [line.at(run.bound_s)];
+    label(&mut frame, &[named("rarest piece", rarest, 0.9), named("commonest piece", commonest, 0.1)], &bound);
     (title, frame)
 }
 
@@ -164,11 +176,11 @@ pub(super) fn population(run: &RunRecord, shape: Shape) -> (String, Frame) {
     };
     let present = curve(|moment| moment.present);
     frame.sketch.path(present.clone(), 2.5, SWARM);
-    let mut curves = vec![Curve { name: "there".into(), points: present, colour: SWARM, bold: true }];
+    let mut curves = vec![Curve { name: "there".into(), points: present, colour: SWARM, bold: true, near: 0.5 }];
     if show_finished {
         let points = curve(|moment| moment.finished);
         frame.sketch.path(points.clone(), 1.5, TARGET);
-        curves.push(Curve { name: "finished".into(), points, colour: TARGET, bold: false });
+        curves.push(Curve { name: "finished".into(), points, colour: TARGET, bold: false, near: 0.5 });
     }
     frame.ground();
     label(&mut frame, &curves, &[]);
