@@ -1,9 +1,11 @@
 //! Real engines in virtual time: one seed, one world. The same [`Engine`](p2pweights_protocol::engine::Engine) that a node runs is driven
-//! here by simulated links, stores, a directory and hostile peers; nothing reads a clock, opens a file or starts a thread.
+//! here by simulated links, stores, a directory and hostile peers; nothing reads a clock, opens a file or starts a thread, but for
+//! [`pages`], which writes what runs have shown.
 //!
 //! Describe a world as a [`Scenario`], run it with [`World::run`], judge it by its [`Report`]. How it is modelled, and what is not:
 //! `docs/simnet.md`. The floors, from the ground up: `agenda link frame_length group_set network` ← `store directory names transfers
-//! books copies` ← `hostile scenario` ← `routes cuts drive` ← `fold trace check report` ← `host sites` ← `world`.
+//! books copies` ← `hostile scenario` ← `routes cuts drive` ← `fold trace check report` ← `host sites` ← `world`; beside
+//! them, above `report`: `pages`.
 
 mod agenda;
 mod books;
@@ -20,6 +22,7 @@ mod hostile;
 mod link;
 mod names;
 mod network;
+pub mod pages;
 mod report;
 mod routes;
 mod scenario;
