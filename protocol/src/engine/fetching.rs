@@ -181,7 +181,8 @@ impl Engine {
 
     /// With nothing left to ask for, idle sources can only help slow ones, and look for that often; before, now and then.
     fn wake_for_rescue(&mut self) {
-        let delay = if self.open.is_empty() { self.config.rescue_interval } else { RESCUE_PAUSE.max(self.config.rescue_interval) };
+        let delay =
+            if self.open.is_empty() { self.config.rescue_interval } else { RESCUE_PAUSE.max(self.config.rescue_interval) };
         self.wake_in(Alarm::Rescue, delay);
     }
 
@@ -203,7 +204,13 @@ impl Engine {
                 (true, _) => (),
                 (false, FetchOutcome::Delivered) => {
                     let took = self.now - request.asked_at;
-                    let shortest = state.source.delivered(self.now, took, request.bytes, bytes.max(u64::from(request.probe)), request.delivered_before);
+                    let shortest = state.source.delivered(
+                        self.now,
+                        took,
+                        request.bytes,
+                        bytes.max(u64::from(request.probe)),
+                        request.delivered_before,
+                    );
                     self.path_time.record(shortest);
                     let (kept, of) = WIDEST_KEPT;
                     self.widest_path = state.source.path_bytes().max(self.widest_path / of * kept);

@@ -44,9 +44,8 @@ impl Engine {
         if self.ledger.in_flight() as u64 >= self.in_path() + RESERVE {
             return;
         }
-        let idle = |peer: &PeerId| {
-            self.peers.get(peer).is_some_and(|state| state.load_told.limit > 0 && state.source.credits() == 0)
-        };
+        let idle =
+            |peer: &PeerId| self.peers.get(peer).is_some_and(|state| state.load_told.limit > 0 && state.source.credits() == 0);
         let mut sources: Vec<PeerId> = self.peers.keys().filter(|peer| idle(peer)).copied().collect();
         for _ in 0..CRIES.min(sources.len()) {
             let peer = sources.swap_remove(self.random.below(sources.len() as u64) as usize);

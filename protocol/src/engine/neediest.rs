@@ -39,7 +39,6 @@ pub fn neediest(
     };
     let mut best = None;
     for (peer, taker) in takers.iter().filter(|(_, taker)| taker.is_hungry() && taker.skip_until <= now) {
-
         let most = if taker.has_redeemed || alone { limits::REQUESTS_PER_PEER } else { UNPROVED_CREDITS };
         if taker.out() >= most.min(taker.load.limit.into()) {
             continue;

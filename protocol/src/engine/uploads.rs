@@ -86,7 +86,8 @@ impl Uploads {
         // On a long fat path the number of credits is what bounds: half of them must fill it.
         let cycle = self.turnaround.mean().unwrap_or_default() + self.service.mean().unwrap_or_default();
         let filling = during(cycle) / (u128::from(limits::CREDITS_PER_PEER) / 2);
-        let wanted = during(BLOCK_TIME).max(coarse).max(filling).clamp(limits::BLOCK_MIN_BYTES.into(), limits::BLOCK_MAX_BYTES.into());
+        let wanted =
+            during(BLOCK_TIME).max(coarse).max(filling).clamp(limits::BLOCK_MIN_BYTES.into(), limits::BLOCK_MAX_BYTES.into());
         1 << wanted.ilog2()
     }
 

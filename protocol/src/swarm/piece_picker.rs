@@ -14,13 +14,7 @@ const SAMPLE: usize = 24;
 const RANDOM_FIRST: u32 = 4;
 
 /// The span to ask for, at most `block_bytes` long, of a provider with this map; `None` if it has nothing that is open.
-pub fn pick(
-    download: &Download,
-    has: &HaveMap,
-    block_bytes: u32,
-    last_end: Option<u64>,
-    random: &mut Random,
-) -> Option<Span> {
+pub fn pick(download: &Download, has: &HaveMap, block_bytes: u32, last_end: Option<u64>, random: &mut Random) -> Option<Span> {
     let geometry = download.geometry()?;
     let piece = pick_piece(download, has, last_end, random)?;
     let block_groups = groups_in_block(block_bytes.into());
