@@ -1,7 +1,7 @@
 //! One host: an engine, its disk, its link, and what is under way between them. The state that a driver keeps; what is done with it
 //! lies in `world`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use p2pweights_protocol::engine::{Command, Engine, EngineConfig, Want};
 use p2pweights_protocol::geometry::{Geometry, Span};
@@ -14,6 +14,7 @@ use crate::link::{Downlink, Uplink};
 use crate::network::{ConnectionId, HostId};
 use crate::report::HostReport;
 use crate::scenario::HostPlan;
+use crate::small_map::SmallMap;
 use crate::store::Store;
 use crate::transfers::Block;
 
@@ -52,9 +53,9 @@ pub struct Host {
     /// Its receiving side.
     pub downlink: Downlink,
     /// What it has asked for.
-    pub fetching: BTreeMap<RequestId, Fetching>,
+    pub fetching: SmallMap<RequestId, Fetching>,
     /// What it is serving: for whom, under which name, over which connection.
-    pub serving: BTreeMap<(HostId, RequestId), ConnectionId>,
+    pub serving: SmallMap<(HostId, RequestId), ConnectionId>,
     /// The wake-up that counts; others are stale.
     pub wake_at: Option<Instant>,
     /// Whether a sync is due.
@@ -77,8 +78,8 @@ impl Host {
             store: Store::default(),
             uplink: Uplink::new(plan.link.up_bytes_per_s),
             downlink: Downlink::new(plan.link.down_bytes_per_s),
-            fetching: BTreeMap::new(),
-            serving: BTreeMap::new(),
+            fetching: SmallMap::new(),
+            serving: SmallMap::new(),
             wake_at: None,
             sync_due: false,
             sizes_known: BTreeSet::new(),

@@ -2,7 +2,7 @@
 //! here by simulated links, stores, a directory and hostile peers; nothing reads a clock, opens a file or starts a thread.
 //!
 //! Describe a world as a [`Scenario`], run it with [`World::run`], judge it by its [`Report`]. How it is modelled, and what is not:
-//! `docs/simnet.md`. The floors, from the ground up: `agenda link frame_length group_set network` ← `store directory names transfers books` ← `hostile scenario` ← `fold trace host check`
+//! `docs/simnet.md`. The floors, from the ground up: `agenda link frame_length group_set small_map network` ← `store directory names transfers books` ← `hostile scenario` ← `fold trace host check`
 //! ← `report` ← `world`.
 
 mod agenda;
@@ -19,6 +19,7 @@ mod names;
 mod network;
 mod report;
 mod scenario;
+mod small_map;
 mod store;
 mod trace;
 mod transfers;

@@ -31,20 +31,20 @@ use crate::transfers::Transfers;
 /// Violations after which a world ends early.
 const VIOLATIONS: usize = 5;
 
-/// Something that is going to happen.
+/// Something that is going to happen. Much of it waits at a time, so what is long lies elsewhere.
 #[derive(Debug, Clone)]
 enum Happening {
     Begin(HostId),
-    Fault(Fault),
+    Fault(Box<Fault>),
     Wake(HostId),
     /// A fact that arises within a host, for the engine it was meant for.
-    Fact(HostId, u64, Input),
+    Fact(HostId, u64, Box<Input>),
     Sync(HostId, u64),
     Beat(HostId, u64),
     Sample,
     /// The directory learns of a provider, or that it is none any more.
-    Recorded(HostId, BlobHash, bool),
-    LookedUp(HostId, u64, BlobHash),
+    Recorded(HostId, Box<BlobHash>, bool),
+    LookedUp(HostId, u64, Box<BlobHash>),
     DialArrives {
         from: HostId,
         to: HostId,
@@ -67,7 +67,7 @@ enum Happening {
         from: HostId,
         to: HostId,
         connection: ConnectionId,
-        what: Parcel,
+        what: Box<Parcel>,
     },
     /// A block's last byte leaves the uplink.
     BlockOut(HostId, u64, u64),
@@ -179,7 +179,7 @@ impl World {
             }
         }
         for fault in self.scenario.faults.clone() {
-            self.agenda.at(Instant::START + fault.at, Happening::Fault(fault));
+            self.agenda.at(Instant::START + fault.at, Happening::Fault(Box::new(fault)));
         }
         self.agenda.now_too(Happening::Sample);
     }
