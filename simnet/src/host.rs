@@ -106,9 +106,7 @@ impl Host {
         if self.plan.vice.is_some_and(Vice::is_scripted) {
             return Vec::new();
         }
-        let seed = BlobHash::of(format!("{seed} {:?} {}", self.peer, self.incarnation).as_bytes());
-        let seed = u64::from_le_bytes(seed.0[..8].try_into().expect("eight bytes"));
-        self.engine = Some(Engine::new(config.clone(), seed));
+        self.engine = Some(Engine::new(config.clone(), self.engine_seed(seed)));
         let mut commands = Vec::new();
         for swarm in self.plan.swarms.iter().map(|swarm| &swarms[*swarm]) {
             let wants = self.wants(swarm, &mut commands);
@@ -117,6 +115,12 @@ impl Host {
             }
         }
         commands
+    }
+
+    /// The seed of the engine that it has now, in a world with this seed.
+    pub fn engine_seed(&self, world: u64) -> u64 {
+        let seed = BlobHash::of(format!("{world} {:?} {}", self.peer, self.incarnation).as_bytes());
+        u64::from_le_bytes(seed.0[..8].try_into().expect("eight bytes"))
     }
 
     fn wants(&self, swarm: &[(BlobHash, u64)], commands: &mut Vec<Command>) -> Vec<Want> {

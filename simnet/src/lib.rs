@@ -2,7 +2,7 @@
 //! here by simulated links, stores, a directory and hostile peers; nothing reads a clock, opens a file or starts a thread.
 //!
 //! Describe a world as a [`Scenario`], run it with [`World::run`], judge it by its [`Report`]. How it is modelled, and what is not:
-//! `docs/simnet.md`. The floors, from the ground up: `agenda link frame_length group_set small_map network` ← `store directory names transfers books` ← `hostile scenario` ← `fold trace host check`
+//! `docs/simnet.md`. The floors, from the ground up: `agenda link frame_length group_set small_map network` ← `store directory names transfers books` ← `hostile scenario` ← `fold trace recording host check`
 //! ← `report` ← `world`.
 
 mod agenda;
@@ -17,6 +17,7 @@ mod hostile;
 mod link;
 mod names;
 mod network;
+mod recording;
 mod report;
 mod scenario;
 mod small_map;
@@ -29,6 +30,7 @@ pub use check::Violation;
 pub use hostile::Vice;
 pub use link::Link;
 pub use network::HostId;
+pub use recording::Recording;
 pub use report::{HostReport, Moment, Report, SiteReport, Traffic};
 pub use scenario::{Disk, Fault, Holding, HostPlan, Nat, Scenario, Site, SiteId, Stay, Timing, Trouble};
 pub use world::World;

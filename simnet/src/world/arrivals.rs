@@ -63,6 +63,9 @@ impl World {
     fn begin(&mut self, id: HostId) {
         let (config, seed) = (self.scenario.engine.clone(), self.scenario.seed);
         let commands = self.hosts[id.0].begin(&config, seed, &self.scenario.swarms);
+        if let Some(recording) = &mut self.recording {
+            recording.began(id, self.hosts[id.0].engine_seed(seed));
+        }
         for command in commands {
             self.feed(id, Input::Command(command));
         }

@@ -23,6 +23,7 @@ use crate::directory::Directory;
 use crate::host::Host;
 use crate::names::Names;
 use crate::network::{ConnectionId, HostId, Network};
+use crate::recording::Recording;
 use crate::report::{Report, Traffic};
 use crate::scenario::{Fault, Scenario};
 use crate::trace::Trace;
@@ -117,28 +118,44 @@ pub struct World {
     events_per_second: Vec<u64>,
     /// Hosts from the first on which have finished, or fetch nothing.
     finished: usize,
+    /// What engines are told, if that is to be kept.
+    recording: Option<Recording>,
 }
 
 impl World {
     /// Runs a scenario to its end.
     pub fn run(scenario: Scenario) -> Report {
         let mut world = Self::new(scenario);
+        world.proceed();
+        world.report()
+    }
+
+    /// Runs a scenario to its end, and keeps what the engines of every so many hosts are told.
+    pub fn record(scenario: Scenario, every: usize) -> (Report, Recording) {
+        let recording = Recording::new(scenario.engine.clone(), every, scenario.hosts.len());
+        let mut world = Self::new(scenario);
+        world.recording = Some(recording);
+        world.proceed();
+        let recording = world.recording.take().expect("put there above");
+        (world.report(), recording)
+    }
+
+    fn proceed(&mut self) {
         let mut done_at = None;
-        while let Some(next) = world.agenda.next_at() {
-            let until = Instant::START + world.scenario.until;
-            if next > until || world.trace.events() >= world.scenario.max_events {
+        while let Some(next) = self.agenda.next_at() {
+            let until = Instant::START + self.scenario.until;
+            if next > until || self.trace.events() >= self.scenario.max_events {
                 break;
             }
-            if done_at.is_some_and(|at| next > at + world.scenario.linger) || world.checker.violations().len() >= VIOLATIONS {
+            if done_at.is_some_and(|at| next > at + self.scenario.linger) || self.checker.violations().len() >= VIOLATIONS {
                 break;
             }
-            let Some(happening) = world.agenda.pop() else { break };
-            world.happen(happening);
-            if done_at.is_none() && world.is_done() {
-                done_at = Some(world.now());
+            let Some(happening) = self.agenda.pop() else { break };
+            self.happen(happening);
+            if done_at.is_none() && self.is_done() {
+                done_at = Some(self.now());
             }
         }
-        world.report()
     }
 
     fn new(scenario: Scenario) -> Self {
@@ -159,6 +176,7 @@ impl World {
             traffic: Traffic::default(),
             events_per_second: Vec::new(),
             finished: 0,
+            recording: None,
             scenario,
         };
         world.prepare();
@@ -222,6 +240,9 @@ impl World {
         let host = &mut self.hosts[id.0];
         let honest = host.is_honest();
         let Some(engine) = &mut host.engine else { return };
+        if let Some(recording) = &mut self.recording {
+            recording.told(id, now, &input);
+        }
         host.report.steps += 1;
         host.report.wakeups += u64::from(matches!(input, Input::Tick));
         if honest {
