@@ -31,6 +31,8 @@ pub struct Held {
     pub truly: GroupSet,
     /// Of those, the ones synced.
     pub durable: GroupSet,
+    /// What was durable and turned out to have rotted: it may still be on its way.
+    rotted: GroupSet,
 }
 
 /// How it stands with a peer.
@@ -72,6 +74,26 @@ impl Books {
     /// Whether it holds all of a span durably.
     pub fn holds(&self, blob: BlobHash, span: Span) -> bool {
         self.held(blob).is_some_and(|held| held.covers(span))
+    }
+
+    /// How many groups of a span it truly got.
+    pub fn truly_within(&self, blob: BlobHash, span: Span) -> u64 {
+        let index = self.held.binary_search_by(|(other, _)| other.cmp(&blob));
+        index.map_or(0, |index| self.held[index].1.truly.groups_within(span))
+    }
+
+    /// What it held turned out damaged.
+    pub fn lost(&mut self, blob: BlobHash, span: Span) {
+        let held = self.held_mut(blob);
+        held.durable.overlaps(span).for_each(|run| _ = held.rotted.insert(run));
+        held.durable.remove(span);
+    }
+
+    /// Whether it has held all of this at one time or another.
+    pub fn had(&self, blob: BlobHash, span: Span) -> bool {
+        let Ok(index) = self.held.binary_search_by(|(other, _)| other.cmp(&blob)) else { return false };
+        let held = &self.held[index].1;
+        held.durable.gaps(span).all(|gap| held.rotted.covers(gap))
     }
 
     /// How it stands with a peer.

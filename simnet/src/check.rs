@@ -75,7 +75,7 @@ impl Checker {
     /// Groups that prove came from a peer, who must have had them if it is honest.
     pub fn received(&mut self, now: Instant, host: HostId, from: Option<HostId>, blob: BlobHash, span: Span) {
         if let Some(from) = from
-            && self.books(from).is_some_and(|books| !books.holds(blob, span))
+            && self.books(from).is_some_and(|books| !books.holds(blob, span) && !books.had(blob, span))
         {
             self.blame(now, from, format!("sent {span:?} of {blob:?} which it does not hold"));
         }
@@ -101,6 +101,12 @@ impl Checker {
         }
     }
 
+    /// Groups that an honest host keeps though nobody sent them; 0 if no books are kept of it.
+    pub fn bad_groups(&self, host: HostId, blob: BlobHash, kept: &GroupSet) -> u64 {
+        let Some(books) = self.books(host) else { return 0 };
+        kept.runs().map(|run| run.groups() - books.truly_within(blob, run)).sum()
+    }
+
     /// A fact goes into an engine.
     pub fn input(&mut self, now: Instant, host: HostId, input: &Input) {
         let Some(books) = self.books_mut(host) else { return };
@@ -112,6 +118,7 @@ impl Checker {
                 }
             }
             Input::PeerGone { peer } => books.gone(peer),
+            Input::SpanLost { blob, span } => books.lost(*blob, *span),
             _ => (),
         }
     }

@@ -41,6 +41,42 @@ impl GroupSet {
         self.groups - before
     }
 
+    /// Takes a span out; returns how many of its groups were there. Builds the set anew: it is only done when something is lost.
+    pub fn remove(&mut self, span: Span) -> u64 {
+        let gone = self.groups_within(span);
+        let before = |run: Span| Span::new(run.start(), run.end().min(span.start()));
+        let behind = |run: Span| Span::new(run.start().max(span.end()), run.end());
+        let kept: Vec<Span> = self.runs().flat_map(|run| before(run).into_iter().chain(behind(run))).collect();
+        *self = Self::default();
+        kept.into_iter().for_each(|run| _ = self.insert(run));
+        gone
+    }
+
+    /// Groups in the set.
+    pub fn groups(&self) -> u64 {
+        self.groups
+    }
+
+    /// Whether nothing is in it.
+    pub fn is_empty(&self) -> bool {
+        self.groups == 0
+    }
+
+    /// The parts of `within` that are in the set, in order.
+    pub fn overlaps(&self, within: Span) -> impl Iterator<Item = Span> + '_ {
+        let mut start = within.start();
+        std::iter::from_fn(move || {
+            let run = self.next(start, within.end(), true);
+            start = self.next(run, within.end(), false);
+            Span::new(run, start)
+        })
+    }
+
+    /// How many groups of a span are in the set.
+    pub fn groups_within(&self, within: Span) -> u64 {
+        self.overlaps(within).map(Span::groups).sum()
+    }
+
     /// Whether every group of the span is in the set.
     pub fn covers(&self, span: Span) -> bool {
         Span::new(span.start().max(self.prefix), span.end())

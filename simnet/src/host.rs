@@ -1,7 +1,7 @@
 //! One host: an engine, its disk, its link, and what is under way between them. The state that a driver keeps; what is done with it
 //! lies in `world`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use p2pweights_protocol::engine::{Command, Engine, EngineConfig, Want};
 use p2pweights_protocol::geometry::{Geometry, Span};
@@ -9,11 +9,12 @@ use p2pweights_protocol::ids::{BlobHash, PeerId, RequestId, SwarmId};
 use p2pweights_protocol::span_set::SpanSet;
 use p2pweights_protocol::time::Instant;
 
+use crate::drive::Drive;
 use crate::hostile::Vice;
 use crate::link::{Downlink, Uplink};
 use crate::network::{ConnectionId, HostId};
 use crate::report::HostReport;
-use crate::scenario::HostPlan;
+use crate::scenario::{HostPlan, Stay};
 use crate::small_map::SmallMap;
 use crate::store::Store;
 use crate::transfers::Block;
@@ -60,6 +61,24 @@ pub struct Host {
     pub wake_at: Option<Instant>,
     /// Whether a sync is due.
     pub sync_due: bool,
+    /// How its disk behaves.
+    pub drive: Drive,
+    /// Its engine was told to ask for nothing until then.
+    pub paused_until: Option<Instant>,
+    /// Nothing happens to it until then.
+    pub asleep_until: Instant,
+    /// Its link is slowed down until then.
+    pub slow_until: Instant,
+    /// It has gone for good.
+    pub gone: bool,
+    /// The bytes sent with which it goes for good.
+    pub leaves_at_sent: u64,
+    /// Blobs that its engine says it could leave without loss.
+    pub safe: BTreeSet<BlobHash>,
+    /// Blocks that it has begun to serve.
+    pub served: u64,
+    /// What it had verified and then lost.
+    pub lost: BTreeMap<BlobHash, SpanSet>,
     /// Sizes proved to a host that knew none.
     pub sizes_known: BTreeSet<BlobHash>,
     /// What is noted for the report.
@@ -82,8 +101,17 @@ impl Host {
             serving: SmallMap::new(),
             wake_at: None,
             sync_due: false,
+            drive: Drive::new(plan.disk),
+            paused_until: None,
+            asleep_until: Instant::START,
+            slow_until: Instant::START,
+            gone: false,
+            leaves_at_sent: u64::MAX,
+            safe: BTreeSet::new(),
+            served: 0,
+            lost: BTreeMap::new(),
             sizes_known: BTreeSet::new(),
-            report: HostReport::default(),
+            report: HostReport { group: plan.group, ..HostReport::default() },
             plan,
         }
     }
@@ -91,6 +119,30 @@ impl Host {
     /// Whether it plays by the rules.
     pub fn is_honest(&self) -> bool {
         self.plan.vice.is_none()
+    }
+
+    /// Whether the others can have what it holds.
+    pub fn gives(&self) -> bool {
+        self.plan.vice.is_none_or(Vice::gives)
+    }
+
+    /// Whether it is to finish, and has not.
+    pub fn is_awaited(&self) -> bool {
+        self.plan.fetches && self.is_honest() && !self.gone && self.report.finished_at.is_none()
+    }
+
+    /// It has finished, or had nothing to fetch: from now on its stay may end with what it sends.
+    pub fn count_down(&mut self, held_bytes: u64, piece_bytes: u64) {
+        self.leaves_at_sent = match self.plan.stay {
+            Stay::Sent(permille) => u64::try_from(u128::from(held_bytes) * u128::from(permille) / 1000).unwrap_or(u64::MAX),
+            Stay::ExtraPieces(pieces) => self.report.sent + pieces * piece_bytes,
+            Stay::Forever | Stay::LeaveSafe | Stay::After(_) => u64::MAX,
+        };
+    }
+
+    /// It had verified this and has lost it.
+    pub fn lose(&mut self, blob: BlobHash, span: Span) {
+        self.lost.entry(blob).or_default().insert(span);
     }
 
     /// Whether a group has been asked for and not come yet.
@@ -147,7 +199,7 @@ impl Host {
     fn claim(&self, blob: BlobHash, size: u64) -> Option<(u64, SpanSet)> {
         let size = if self.plan.vice == Some(Vice::SizeLiar) { size * 2 + 1 } else { size };
         let held: SpanSet = match self.plan.vice {
-            None => self.store.durable(blob).runs().collect(),
+            None | Some(Vice::Leech) => self.store.durable(blob).runs().collect(),
             Some(_) => Geometry::of(size).whole().into_iter().collect(),
         };
         (!held.is_empty()).then_some((size, held))
@@ -161,9 +213,24 @@ impl Host {
         self.sync_due = false;
         self.fetching.clear();
         self.serving.clear();
+        self.paused_until = None;
+        self.asleep_until = Instant::START;
+        self.safe.clear();
+        self.drive.crash();
         self.report.uplink_busy += self.uplink.busy_time();
+        let (up, down) = (self.uplink.permille(), self.downlink.permille());
         self.uplink = Uplink::new(self.plan.link.up_bytes_per_s);
         self.downlink = Downlink::new(self.plan.link.down_bytes_per_s);
+        self.throttle(up.min(down));
+        for (blob, span) in self.store.pending() {
+            self.lose(blob, span);
+        }
         self.store.crash()
+    }
+
+    /// Its link carries only so many thousandths of its rate from now on.
+    pub fn throttle(&mut self, permille: u64) {
+        self.uplink.throttle(permille);
+        self.downlink.throttle(permille);
     }
 }

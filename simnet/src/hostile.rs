@@ -1,5 +1,5 @@
 //! Hostile peers: characters with one vice each, who speak the real wire. Most are an honest engine whose driver does one thing wrong
-//! when it comes to serving; two never serve and follow a script instead.
+//! when it comes to serving; three never serve and follow a script instead.
 
 use p2pweights_protocol::geometry::{Geometry, Piece, Span};
 use p2pweights_protocol::ids::{BlobHash, RequestId};
@@ -28,16 +28,48 @@ pub enum Vice {
     Hoarder,
     /// Sends messages and requests at random, and what is none of our messages.
     Flooder,
+    /// Serves well at first, then sends bytes that do not prove now and then.
+    Poisoner,
+    /// Takes all it can get, and never grants anything.
+    Leech,
+    /// One of many names of somebody who hoards: all are in one network.
+    Sybil,
 }
+
+/// Blocks that a poisoner serves well before it begins: enough to look like a good source.
+const POISON_AFTER: u64 = 8;
+/// Of so many blocks thereafter, one is bad.
+const POISON_EVERY: u64 = 8;
 
 impl Vice {
     /// Every vice.
-    pub const ALL: [Self; 8] =
-        [Self::Liar, Self::FalseClaimer, Self::SizeLiar, Self::Mute, Self::Drip, Self::Refuser, Self::Hoarder, Self::Flooder];
+    pub const ALL: [Self; 11] = [
+        Self::Liar,
+        Self::FalseClaimer,
+        Self::SizeLiar,
+        Self::Mute,
+        Self::Drip,
+        Self::Refuser,
+        Self::Hoarder,
+        Self::Flooder,
+        Self::Poisoner,
+        Self::Leech,
+        Self::Sybil,
+    ];
 
     /// Whether it has no engine and follows a script.
     pub fn is_scripted(self) -> bool {
-        matches!(self, Self::Hoarder | Self::Flooder)
+        matches!(self, Self::Hoarder | Self::Flooder | Self::Sybil)
+    }
+
+    /// Whether others get what it holds in the end, for all its vice.
+    pub fn gives(self) -> bool {
+        matches!(self, Self::Drip | Self::Poisoner)
+    }
+
+    /// Whether it keeps this message to itself.
+    pub fn withholds(self, message: &Message) -> bool {
+        self == Self::Leech && matches!(message, Message::Grant { .. })
     }
 }
 
@@ -59,14 +91,16 @@ pub enum Serving {
     Never,
 }
 
-/// How a host with this vice, or none, serves.
-pub fn serving(vice: Option<Vice>) -> Serving {
+/// How a host with this vice, or none, serves, after so many blocks.
+pub fn serving(vice: Option<Vice>, served: u64, random: &mut Random) -> Serving {
     match vice {
-        None | Some(Vice::Hoarder | Vice::Flooder) => Serving::Honest,
+        None | Some(Vice::Hoarder | Vice::Flooder | Vice::Sybil) => Serving::Honest,
+        Some(Vice::Poisoner) if served < POISON_AFTER || random.below(POISON_EVERY) > 0 => Serving::Honest,
+        Some(Vice::Poisoner) => Serving::Bad,
         Some(Vice::Liar | Vice::SizeLiar) => Serving::Bad,
         Some(Vice::FalseClaimer) => Serving::Refused { no_credit: false },
         Some(Vice::Refuser) => Serving::Refused { no_credit: true },
-        Some(Vice::Mute) => Serving::Never,
+        Some(Vice::Mute | Vice::Leech) => Serving::Never,
         Some(Vice::Drip) => Serving::Slow(1000),
     }
 }
@@ -90,7 +124,7 @@ pub fn beat(vice: Vice, known: &[HostId], connected: &[HostId], blobs: &[(BlobHa
     let mut deeds: Vec<Deed> = strangers.map(|host| Deed::Dial(*host)).collect();
     for &host in connected {
         match vice {
-            Vice::Hoarder => {
+            Vice::Hoarder | Vice::Sybil => {
                 deeds.push(Deed::Say(host, Message::Interest { blobs: blobs.iter().map(|(blob, _)| *blob).take(64).collect() }));
                 deeds.push(Deed::Say(host, Message::Load { held: 0, limit: u16::MAX }));
             }

@@ -2,13 +2,16 @@
 //! here by simulated links, stores, a directory and hostile peers; nothing reads a clock, opens a file or starts a thread.
 //!
 //! Describe a world as a [`Scenario`], run it with [`World::run`], judge it by its [`Report`]. How it is modelled, and what is not:
-//! `docs/simnet.md`. The floors, from the ground up: `agenda link frame_length group_set small_map network` ← `store directory names transfers books` ← `hostile scenario` ← `fold trace recording host check`
-//! ← `report` ← `world`.
+//! `docs/simnet.md`. The floors, from the ground up: `agenda link frame_length group_set small_map network` ← `store directory names
+//! transfers books copies` ← `hostile scenario` ← `routes cuts drive` ← `fold trace recording check report` ← `host sites` ← `world`.
 
 mod agenda;
 mod books;
 mod check;
+mod copies;
+mod cuts;
 mod directory;
+mod drive;
 mod fold;
 mod frame_length;
 mod group_set;
@@ -19,7 +22,9 @@ mod names;
 mod network;
 mod recording;
 mod report;
+mod routes;
 mod scenario;
+mod sites;
 mod small_map;
 mod store;
 mod trace;

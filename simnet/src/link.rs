@@ -38,10 +38,15 @@ pub fn time_for(bytes: u64, bytes_per_s: u64) -> Duration {
     Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
 }
 
+fn throttled(bytes_per_s: u64, permille: u64) -> u64 {
+    (bytes_per_s * permille / 1000).max(1)
+}
+
 /// The sending side: blocks wait for their turn; control messages slip in between and delay the next block.
 #[derive(Debug)]
 pub struct Uplink<J> {
     rate: u64,
+    permille: u64,
     busy: bool,
     queue: VecDeque<J>,
     control_bytes: u64,
@@ -51,7 +56,28 @@ pub struct Uplink<J> {
 impl<J> Uplink<J> {
     /// An idle uplink.
     pub fn new(bytes_per_s: u64) -> Self {
-        Self { rate: bytes_per_s, busy: false, queue: VecDeque::new(), control_bytes: 0, busy_time: Duration::ZERO }
+        Self {
+            rate: bytes_per_s,
+            permille: 1000,
+            busy: false,
+            queue: VecDeque::new(),
+            control_bytes: 0,
+            busy_time: Duration::ZERO,
+        }
+    }
+
+    /// It carries only so many thousandths of its rate from the next block on.
+    pub fn throttle(&mut self, permille: u64) {
+        self.permille = permille.min(1000);
+    }
+
+    /// Thousandths of its rate that it carries.
+    pub fn permille(&self) -> u64 {
+        self.permille
+    }
+
+    fn now_rate(&self) -> u64 {
+        if self.permille == 1000 { self.rate } else { throttled(self.rate, self.permille) }
     }
 
     /// A block waits.
@@ -69,7 +95,7 @@ impl<J> Uplink<J> {
     /// A control message goes out; returns how long it takes to leave.
     pub fn control(&mut self, bytes: u64) -> Duration {
         self.control_bytes += bytes;
-        time_for(bytes, self.rate)
+        time_for(bytes, self.now_rate())
     }
 
     /// The next block, if the uplink is free: occupies it.
@@ -85,7 +111,7 @@ impl<J> Uplink<J> {
     /// How long the block just started occupies the uplink; a `limit` slows it down.
     pub fn occupy(&mut self, bytes: u64, limit: Option<u64>) -> Duration {
         let bytes = bytes + std::mem::take(&mut self.control_bytes);
-        let time = time_for(bytes, limit.map_or(self.rate, |limit| limit.min(self.rate)));
+        let time = time_for(bytes, limit.map_or(self.now_rate(), |limit| limit.min(self.now_rate())));
         self.busy_time += time;
         time
     }
@@ -110,19 +136,31 @@ impl<J> Uplink<J> {
 #[derive(Debug)]
 pub struct Downlink {
     rate: u64,
+    permille: u64,
     free_at: Instant,
 }
 
 impl Downlink {
     /// An idle downlink.
     pub fn new(bytes_per_s: u64) -> Self {
-        Self { rate: bytes_per_s, free_at: Instant::START }
+        Self { rate: bytes_per_s, permille: 1000, free_at: Instant::START }
+    }
+
+    /// It carries only so many thousandths of its rate from the next block on.
+    pub fn throttle(&mut self, permille: u64) {
+        self.permille = permille.min(1000);
+    }
+
+    /// Thousandths of its rate that it carries.
+    pub fn permille(&self) -> u64 {
+        self.permille
     }
 
     /// The first byte of a block is here now, its last one leaves the network at `last_at`: when it is taken in, from and to.
     pub fn take_in(&mut self, now: Instant, bytes: u64, last_at: Instant) -> (Instant, Instant) {
         let start = self.free_at.max(now);
-        self.free_at = start + time_for(bytes, self.rate);
+        let rate = if self.permille == 1000 { self.rate } else { throttled(self.rate, self.permille) };
+        self.free_at = start + time_for(bytes, rate);
         (start, self.free_at.max(last_at))
     }
 

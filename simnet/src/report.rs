@@ -176,7 +176,7 @@ pub struct Report {
     pub sites: Vec<SiteReport>,
     /// The world from beginning to end, at equal steps: at most a few hundred.
     pub moments: Vec<Moment>,
-    /// Sum of the sizes of all that each fetcher wants: one copy.
+    /// Sum of the sizes of all that a fetcher wants, if they differ of the one that wants most: one copy.
     pub copy_bytes: u64,
     /// Pieces that nobody present holds at the end though somebody wants them, by blob and piece.
     pub gone_pieces: Vec<(BlobHash, u32)>,

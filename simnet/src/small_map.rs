@@ -33,6 +33,11 @@ impl<K: Ord + Copy, V> SmallMap<K, V> {
         self.find(key).ok().map(|index| self.entries.remove(index).1)
     }
 
+    /// Whether there are no entries.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
     /// Takes everything out.
     pub fn clear(&mut self) {
         self.entries.clear();

@@ -40,11 +40,6 @@ impl Store {
         new
     }
 
-    /// Whether something waits for a sync.
-    pub fn is_dirty(&self) -> bool {
-        self.dirty > 0
-    }
-
     /// Makes everything durable; returns what became so.
     pub fn sync(&mut self) -> Vec<(BlobHash, Span)> {
         let mut synced = Vec::new();
@@ -62,6 +57,30 @@ impl Store {
     pub fn crash(&mut self) -> u64 {
         self.dirty = 0;
         self.shelves.iter_mut().flat_map(|(_, shelf)| std::mem::take(&mut shelf.pending)).map(Span::groups).sum()
+    }
+
+    /// What waits for a sync.
+    pub fn pending(&self) -> Vec<(BlobHash, Span)> {
+        self.shelves.iter().flat_map(|(blob, shelf)| shelf.pending.iter().map(|run| (*blob, *run))).collect()
+    }
+
+    /// Takes groups off the disk.
+    pub fn lose(&mut self, blob: BlobHash, span: Span) {
+        let shelf = self.shelf(blob);
+        shelf.durable.remove(span);
+        let dirty = !shelf.pending.is_empty();
+        let before = |run: Span| Span::new(run.start(), run.end().min(span.start()));
+        let behind = |run: Span| Span::new(run.start().max(span.end()), run.end());
+        let pending = std::mem::take(&mut shelf.pending);
+        shelf.pending = pending.into_iter().flat_map(|run| before(run).into_iter().chain(behind(run))).collect();
+        let clean = dirty && shelf.pending.is_empty();
+        self.dirty -= usize::from(clean);
+    }
+
+    /// Groups on it, synced or not.
+    pub fn groups(&self) -> u64 {
+        let pending = |shelf: &Shelf| shelf.pending.iter().map(|run| run.groups()).sum::<u64>();
+        self.shelves.iter().map(|(_, shelf)| shelf.durable.groups() + pending(shelf)).sum()
     }
 
     /// What is durable of a blob.
@@ -126,9 +145,12 @@ mod tests {
         assert_eq!(store.write(blob, span(0, 4)), 4);
         assert_eq!(store.sync(), [(blob, span(0, 4))]);
         assert_eq!(store.write(blob, span(2, 8)), 4, "two of the six are there already");
-        assert!(store.is_dirty() && store.has_written(blob, 7));
+        assert!(store.has_written(blob, 7) && store.groups() == 8);
+        assert_eq!(store.pending(), [(blob, span(4, 8))]);
         assert_eq!(store.crash(), 4);
         assert!(!store.has_written(blob, 7) && store.is_complete(blob, 4 * 16 * 1024));
+        store.lose(blob, span(1, 3));
+        assert_eq!(store.groups(), 2);
     }
 
     proptest! {
@@ -160,7 +182,7 @@ mod tests {
                         prop_assert_eq!(store.write(blob, span), new);
                     }
                 }
-                prop_assert_eq!(store.is_dirty(), oracle.values().any(|(_, pending)| !pending.is_empty()));
+                prop_assert_eq!(!store.pending().is_empty(), oracle.values().any(|(_, pending)| !pending.is_empty()));
                 for (blob, (durable, pending)) in &oracle {
                     prop_assert_eq!(store.durable(*blob).runs().collect::<Vec<_>>(), durable.runs().collect::<Vec<_>>());
                     let written = |group| durable.contains(group) || pending.contains(group);

@@ -8,6 +8,7 @@ use p2pweights_protocol::ids::RequestId;
 use p2pweights_protocol::time::Instant;
 
 use crate::network::{ConnectionId, HostId};
+use crate::routes::Path;
 
 /// A block that waits for the uplink, or is on its way.
 #[derive(Debug, Clone, Copy)]
@@ -30,6 +31,8 @@ pub struct Block {
     pub good_groups: u64,
     /// A limit on its speed.
     pub bytes_per_s: Option<u64>,
+    /// What it passes on its way.
+    pub path: Path,
 }
 
 /// A block on its way.
@@ -48,6 +51,11 @@ pub struct Transfer {
 }
 
 impl Transfer {
+    /// Whether the receiver is done with it.
+    pub fn has_ended(&self, now: Instant) -> bool {
+        self.cut.is_some() || self.taken_in.is_some_and(|(_, to)| to < now)
+    }
+
     /// Groups that have come and proved by `now`.
     pub fn groups_by(&self, now: Instant, latency: Duration) -> u64 {
         let Some((from, to)) = self.taken_in else { return 0 };
@@ -178,7 +186,7 @@ mod tests {
                 match what {
                     0 | 1 => {
                         let (payload, wire, good_groups, bytes_per_s) = (1, 1, 1, None);
-                        let block = Block { connection, from, to, request, span, payload, wire, good_groups, bytes_per_s };
+                        let block = Block { connection, from, to, request, span, payload, wire, good_groups, bytes_per_s, path: Path::default() };
                         let out_at = now + Duration::from_nanos(3);
                         answers.insert((connection, to, request), numbers.len());
                         oracle.insert(numbers.len(), Transfer { block, out_at, taken_in: None, cut: None, sent: false });

@@ -15,9 +15,9 @@ impl Engine {
         if self.reputation.is_banned(self.now, peer) {
             self.emit(Output::Hangup { peer, reason: HangupReason::Banned });
         } else if self.peers.len() >= limits::PEERS {
-            self.emit(Output::Hangup { peer, reason: HangupReason::Full });
+            self.turn_away(peer);
         } else {
-            self.peers.insert(peer, Peer::new(class));
+            self.peers.insert(peer, Peer::new(class, self.now));
             self.uploads.meet(peer, class, prefix);
             self.introduce(peer);
         }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use super::peer::Peer;
 use super::{Alarm, Engine, Event, Output, Want};
 use crate::geometry::Geometry;
 use crate::ids::{BlobHash, PeerId, SwarmId};
@@ -13,6 +14,10 @@ use crate::wire::Message;
 
 /// Dials under way at a time: enough to fill a neighbourhood in a few seconds, too few to look like a scan.
 pub(super) const DIALS_AT_A_TIME: usize = 16;
+/// Neighbours after which no more are dialled; those that dial us come on top. Fifteen did as well as sixty in simulation.
+const NEIGHBOURS: usize = 16;
+/// How long a new neighbour counts as one though it has delivered nothing.
+const NEWCOMER: Duration = Duration::from_secs(10);
 /// How often due look-ups and dials are looked for.
 const DISCOVERY_TICK: Duration = Duration::from_secs(1);
 /// Longest pause between two look-ups.
@@ -114,8 +119,16 @@ impl Engine {
 
     /// Asks a connected peer about all that we want, if it is likely to hold some of it or there is room to try.
     pub(super) fn introduce(&mut self, peer: PeerId) {
-        let asked = self.peers.values().filter(|state| !state.asked_about.is_empty()).count();
-        self.ask_about_all(peer, asked < limits::PROVIDERS_PER_SWARM);
+        let room = self.neighbours() < limits::PROVIDERS_PER_SWARM;
+        self.ask_about_all(peer, room);
+    }
+
+    /// Neighbours: connected peers that we asked about something, and that have delivered or may yet. Those that only sit there, whatever
+    /// they say they hold, must not keep others out.
+    fn neighbours(&self) -> usize {
+        let may_yet = |state: &Peer| self.now - state.since < NEWCOMER;
+        let counts = |state: &&Peer| !state.asked_about.is_empty() && (state.source.has_delivered() || may_yet(state));
+        self.peers.values().filter(counts).count()
     }
 
     /// Sends our interest in every wanted blob that this peer has not been asked about; `all`: also of swarms it is not known in.
@@ -146,9 +159,16 @@ impl Engine {
                 swarm.providers.extend(found.iter().take(room));
             }
         }
-        if wanted {
-            for peer in found.into_iter().take(limits::PROVIDERS_PER_SWARM) {
-                if self.peers.contains_key(&peer) { self.ask_about_all(peer, false) } else { self.dial(peer) }
+        if !wanted {
+            return;
+        }
+        let mut room = NEIGHBOURS.saturating_sub(self.neighbours());
+        for peer in found.into_iter().take(limits::PROVIDERS_PER_SWARM) {
+            if self.peers.contains_key(&peer) {
+                self.ask_about_all(peer, false);
+            } else if room > 0 {
+                room -= 1;
+                self.dial(peer);
             }
         }
     }
@@ -158,10 +178,10 @@ impl Engine {
         let mut lookups = Vec::new();
         let mut dials = Vec::new();
         let mut active = false;
+        let room = self.neighbours() < NEIGHBOURS;
         for (id, swarm) in self.swarms.iter_mut().filter(|(_, swarm)| !swarm.wants.is_empty()) {
             active = true;
-            let connected = swarm.providers.iter().filter(|peer| self.peers.contains_key(peer)).count();
-            if connected < limits::PROVIDERS_PER_SWARM {
+            if room {
                 dials.extend(swarm.providers.iter().copied());
             }
             if swarm.next_lookup > self.now {

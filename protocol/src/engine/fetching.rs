@@ -15,6 +15,9 @@ use crate::wire::Message;
 /// How often sources are looked at while there is enough to ask for: credits that have grown stale go back.
 const RESCUE_PAUSE: Duration = Duration::from_secs(1);
 
+/// What is kept of the widest path at each delivery over a narrower one.
+const WIDEST_KEPT: (u64, u64) = (31, 32);
+
 /// What to ask for next.
 struct Choice {
     blob: BlobHash,
@@ -46,13 +49,17 @@ impl Engine {
     /// Uses the sources' credits as far as it makes sense, one request at a time at the least busy source, so that what may be in flight
     /// is spread over all of them. Then gives back what is of no use, and tells each what we would like.
     pub(super) fn ask_sources(&mut self) {
+        if self.ready.is_empty() {
+            return;
+        }
         while let Some(peer) = self.least_busy() {
             if self.ask(peer) {
                 continue;
             }
             self.ready.remove(&peer);
-            self.tell_load(peer);
+            self.tell_use(peer);
         }
+        self.cry();
     }
 
     fn least_busy(&self) -> Option<PeerId> {
@@ -96,16 +103,6 @@ impl Engine {
                 let source = &state.source;
                 source.may_ask() && source.in_flight_bytes() < source.window(self.config.first_in_flight_bytes)
             })
-    }
-
-    /// Payload bytes to have in flight: what suits each source that has delivered, and what others are being tried with; within bounds.
-    pub(super) fn in_flight_limit(&self) -> u64 {
-        let (mut proved, mut tried) = (0, 0);
-        for source in self.peers.values().map(|state| &state.source) {
-            proved += if source.has_delivered() { source.window(0) } else { 0 };
-            tried += if source.has_delivered() { 0 } else { source.in_flight_bytes() };
-        }
-        if proved == 0 { self.config.first_in_flight_bytes } else { (proved + tried).min(limits::IN_FLIGHT_BYTES) }
     }
 
     fn return_credits(&mut self, peer: PeerId) {
@@ -184,7 +181,8 @@ impl Engine {
 
     /// With nothing left to ask for, idle sources can only help slow ones, and look for that often; before, now and then.
     fn wake_for_rescue(&mut self) {
-        let delay = if self.open.is_empty() { self.config.rescue_interval } else { RESCUE_PAUSE.max(self.config.rescue_interval) };
+        let delay =
+            if self.open.is_empty() { self.config.rescue_interval } else { RESCUE_PAUSE.max(self.config.rescue_interval) };
         self.wake_in(Alarm::Rescue, delay);
     }
 
@@ -206,7 +204,16 @@ impl Engine {
                 (true, _) => (),
                 (false, FetchOutcome::Delivered) => {
                     let took = self.now - request.asked_at;
-                    state.source.delivered(self.now, took, request.bytes, bytes.max(u64::from(request.probe)), request.delivered_before);
+                    let shortest = state.source.delivered(
+                        self.now,
+                        took,
+                        request.bytes,
+                        bytes.max(u64::from(request.probe)),
+                        request.delivered_before,
+                    );
+                    self.path_time.record(shortest);
+                    let (kept, of) = WIDEST_KEPT;
+                    self.widest_path = state.source.path_bytes().max(self.widest_path / of * kept);
                     self.reputation.delivered(provider);
                 }
                 (false, FetchOutcome::Lost) => {

@@ -7,7 +7,9 @@ mod config;
 mod connections;
 mod discovery;
 mod fetching;
+mod hunger;
 mod injection;
+mod introductions;
 mod io;
 mod neediest;
 mod news;
@@ -36,7 +38,7 @@ use crate::span_set::SpanSet;
 use crate::swarm::download::Download;
 use crate::swarm::holders::Holders;
 use crate::swarm::ledger::Ledger;
-use crate::swarm::rate::Rate;
+use crate::swarm::rate::{Rate, ServiceTime};
 use crate::time::Instant;
 use discovery::Swarm;
 use injection::Injection;
@@ -95,6 +97,12 @@ pub struct Engine {
     /// Blobs that peers are to be told we no longer want.
     dropped: BTreeSet<BlobHash>,
     down_rate: Rate,
+    /// The shortest time that a request takes, over the sources in use.
+    path_time: ServiceTime,
+    /// Bytes that the widest path from one source holds.
+    widest_path: u64,
+    /// Not before this do we say again that we run empty.
+    next_cry: Instant,
     paused: bool,
     /// Something was not asked for because as much as may be was in flight.
     held_back: bool,
@@ -131,6 +139,9 @@ impl Engine {
             ready: BTreeSet::new(),
             dropped: BTreeSet::new(),
             down_rate: Rate::default(),
+            path_time: ServiceTime::default(),
+            widest_path: 0,
+            next_cry: Instant::START,
             paused: false,
             held_back: false,
             offers: BTreeMap::new(),

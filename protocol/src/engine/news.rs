@@ -6,22 +6,19 @@ use std::time::Duration;
 use super::peer::Load;
 use super::{Alarm, Engine, Event, Misdeed, Offer};
 use crate::geometry::{Geometry, Piece};
+use crate::have_map::HaveMap;
 use crate::ids::{BlobHash, PeerId};
 use crate::limits;
-use crate::have_map::HaveMap;
 use crate::span_set::SpanSet;
 use crate::swarm::download::{Claim, Download};
 use crate::swarm::holders::Holders;
 use crate::wire::{HavePieces, Message, PieceRun};
 
-/// Smallest number of requests we report wanting in flight.
-const LOAD_LIMIT_MIN: u64 = 4;
-/// Largest number, whatever the rate: more could not be in flight within `limits::IN_FLIGHT_BYTES`.
-const LOAD_LIMIT_MAX: u64 = limits::IN_FLIGHT_BYTES / limits::BLOCK_MIN_BYTES as u64;
-
 /// News waits for no more than one part in so many of the time that is left: with news a hundred times later than a block takes, the
 /// last peer finished 2.6 % later.
 const NEWS_PART: u128 = 500;
+/// And for no more than one part in so many of the time that has passed.
+const NEWS_PART_PAST: u32 = 20;
 /// Longest wait: a peer that comes new learns of a source's fresh pieces within this time.
 const NEWS_DELAY_MAX: Duration = Duration::from_secs(5);
 
@@ -55,6 +52,7 @@ impl Engine {
         if state.interests.len() + blobs.len() > limits::INTERESTS_PER_PEER {
             return self.strike(peer, Misdeed::BadMessage, None);
         }
+        let first = blobs.first().copied().filter(|blob| !state.interests.contains(blob));
         state.interests.extend(blobs);
         let mut lacking = Vec::new();
         for &blob in blobs {
@@ -65,6 +63,9 @@ impl Engine {
         }
         if !lacking.is_empty() {
             self.send(peer, Message::HaveNot { blobs: lacking });
+        }
+        if let Some(blob) = first {
+            self.introduce_others(peer, blob);
         }
         // Whoever wants what we want may soon hold some of it.
         if blobs.iter().any(|blob| self.downloads.contains_key(blob)) {
@@ -125,6 +126,8 @@ impl Engine {
         let missing: u64 = self.downloads.values().map(Download::missing_bytes).sum();
         let left = u128::from(missing) * 1_000_000_000 / u128::from(rate.max(1));
         let part = Duration::from_nanos(u64::try_from(left / NEWS_PART).unwrap_or(u64::MAX));
+        // At first, while the rate is not known, everybody waits for something to trade.
+        let part = part.min(self.down_rate.watched(self.now) / NEWS_PART_PAST);
         part.clamp(self.config.news_delay, NEWS_DELAY_MAX.max(self.config.news_delay))
     }
 
@@ -178,8 +181,9 @@ impl Engine {
     /// Tells a peer what is news since `from`.
     fn tell_more(&mut self, peer: PeerId, blob: BlobHash, from: usize) {
         let Some(offer) = self.offers.get(&blob) else { return };
-        // What the peer says it holds it will not ask for.
+        // What the peer says it holds it will not ask for; but whoever holds everything and is interested all the same watches us.
         let theirs = self.downloads.get(&blob).and_then(|download| download.map_of(peer)).or(offer.holders.map_of(peer));
+        let theirs = theirs.filter(|map| !map.is_full());
         let fresh = offer.log.iter().skip(from).filter(|piece| !theirs.is_some_and(|map| map.contains(**piece)));
         let mut pieces: Vec<Piece> = fresh.copied().collect();
         pieces.sort_unstable();
@@ -261,35 +265,6 @@ impl Engine {
         if let Some(taker) = self.uploads.taker_mut(peer) {
             taker.report(self.now, load);
         }
-    }
-
-    /// Tells a source how much we would like from it, if that has changed enough to matter.
-    pub(super) fn tell_load(&mut self, peer: PeerId) {
-        let useful = self.is_useful(peer);
-        let Some(state) = self.peers.get(&peer) else { return };
-        // While requests are in flight every source is looked at again in a moment: what changes little can wait for that.
-        let idle = self.ledger.in_flight() == 0;
-        if !idle && useful == (state.load_told.limit > 0) && self.now - state.load_told_at < self.config.news_delay {
-            return;
-        }
-        let limit = if useful { self.wanted_requests(peer) } else { 0 };
-        let credits: u64 = self.peers.values().map(|state| u64::from(state.source.credits())).sum();
-        let held = u16::try_from(credits + self.ledger.in_flight() as u64).unwrap_or(u16::MAX);
-        let load = Load { held, limit };
-        let Some(state) = self.peers.get_mut(&peer) else { return };
-        if load.differs(state.load_told) {
-            state.load_told_at = self.now;
-            state.load_told = load;
-            self.send(peer, Message::Load { held, limit });
-        }
-    }
-
-    fn wanted_requests(&self, peer: PeerId) -> u16 {
-        // Spans are shorter than blocks where what is open lies scattered: count in what is really asked for.
-        let block = self.peers.get(&peer).map_or(limits::BLOCK_MIN_BYTES, |state| state.source.block_bytes());
-        let asked = self.ledger.in_flight_bytes().checked_div(self.ledger.in_flight() as u64);
-        let wanted = (self.in_flight_limit() / asked.unwrap_or(block.into()).max(1)).clamp(LOAD_LIMIT_MIN, LOAD_LIMIT_MAX);
-        u16::try_from(wanted).expect("at most LOAD_LIMIT_MAX")
     }
 
     pub(super) fn send(&mut self, peer: PeerId, message: Message) {

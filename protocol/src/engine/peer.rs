@@ -21,16 +21,6 @@ impl Load {
     pub fn fullness(self) -> u32 {
         u32::from(self.held) * 1000 / u32::from(self.limit.max(1))
     }
-
-    /// Whether this differs from `other` enough to be worth telling.
-    pub fn differs(self, other: Self) -> bool {
-        match (self.limit, other.limit) {
-            (0, 0) => false,
-            (0, _) | (_, 0) => true,
-            // The limit also bounds what a source grants at a time.
-            (limit, told) => self.fullness().abs_diff(other.fullness()) >= 250 || limit.abs_diff(told) > told / 4,
-        }
-    }
 }
 
 /// A connected peer.
@@ -38,6 +28,8 @@ impl Load {
 pub struct Peer {
     /// How it is reached.
     pub class: PeerClass,
+    /// Since when.
+    pub since: Instant,
     /// As a source.
     pub source: Source,
     /// It once said that it holds something we want: worth looking at when we look for whom to ask.
@@ -50,37 +42,20 @@ pub struct Peer {
     pub load_told: Load,
     /// Blobs we asked it about.
     pub asked_about: BTreeSet<BlobHash>,
-    /// When it was last told our load.
-    pub load_told_at: Instant,
 }
 
 impl Peer {
     /// A peer that has just connected.
-    pub fn new(class: PeerClass) -> Self {
+    pub fn new(class: PeerClass, since: Instant) -> Self {
         Self {
             class,
+            since,
             source: Source::default(),
             is_source: false,
             interests: BTreeSet::new(),
             told: BTreeMap::new(),
             load_told: Load::default(),
             asked_about: BTreeSet::new(),
-            load_told_at: Instant::START,
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn load_is_told_when_it_matters() {
-        let load = |held, limit| Load { held, limit };
-        assert!(load(0, 16).differs(load(0, 0)), "wanting nothing or something");
-        assert!(!load(5, 0).differs(load(0, 0)), "wanting nothing, however busy elsewhere");
-        assert!(!load(4, 16).differs(load(5, 16)));
-        assert!(load(4, 16).differs(load(8, 16)));
-        assert!(load(1, 16).fullness() < load(2, 16).fullness());
     }
 }

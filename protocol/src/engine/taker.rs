@@ -10,6 +10,15 @@ use crate::time::Instant;
 
 /// How long a peer that let credits expire is passed over; doubles with each time in a row.
 const EXPIRED_PAUSE: Duration = Duration::from_secs(5);
+/// A report older than this tells nothing any more. Whoever runs empty says so; acting on old reports makes all sources rush to the
+/// same few peers.
+const REPORT_LASTS: Duration = Duration::from_millis(100);
+/// How full a peer is taken to be that has not said.
+const FULL_AS_MOST: u32 = 500;
+/// So many credits expired, less those used since, make an idler.
+const IDLED_OFTEN: u32 = 4;
+/// And so many used ones at most make up for it.
+const IDLED_MAX: u32 = 16;
 /// Doublings of that pause.
 const EXPIRED_DOUBLINGS: u32 = 6;
 
@@ -35,10 +44,16 @@ pub struct Taker {
     pub wants: bool,
     /// The load it last reported.
     pub load: Load,
+    /// When.
+    pub reported_at: Option<Instant>,
+    /// Credits granted to it since.
+    pub granted_since: usize,
     /// It handed credits back or let them expire: grant it nothing before this.
     pub skip_until: Instant,
     /// Times in a row that it let credits expire.
     pub expired_in_a_row: u32,
+    /// Credits that it let expire, less those that it used since.
+    idled: u32,
     /// It has used a credit.
     pub has_redeemed: bool,
     /// When it last used one.
@@ -59,8 +74,11 @@ impl Taker {
             prefix,
             wants: false,
             load: Load::default(),
+            reported_at: None,
+            granted_since: 0,
             skip_until: Instant::START,
             expired_in_a_row: 0,
+            idled: 0,
             has_redeemed: false,
             redeemed_at: None,
             granted: VecDeque::new(),
@@ -79,10 +97,15 @@ impl Taker {
         self.granted.len() + self.serving.len()
     }
 
-    /// How full it is, in thousandths, as far as it says and as we know ourselves.
-    pub fn fullness(&self) -> u32 {
-        let held = self.load.held.max(u16::try_from(self.out()).unwrap_or(u16::MAX));
-        Load { held, limit: self.load.limit }.fullness()
+    /// How full it is, in thousandths: as it said lately, with what we gave it since; or, if it has not said anything lately, as full as
+    /// most, and the fuller the more we have given it.
+    pub fn fullness(&self, now: Instant) -> u32 {
+        let of_limit = |held: usize| Load { held: u16::try_from(held).unwrap_or(u16::MAX), limit: self.load.limit }.fullness();
+        if self.reported_at.is_some_and(|at| now - at < REPORT_LASTS) {
+            of_limit(usize::from(self.load.held) + self.granted_since)
+        } else {
+            FULL_AS_MOST + of_limit(self.out())
+        }
     }
 
     /// It used a credit.
@@ -90,6 +113,17 @@ impl Taker {
         self.has_redeemed = true;
         self.redeemed_at = Some(now);
         self.expired_in_a_row = 0;
+        self.idled = self.idled.saturating_sub(1);
+    }
+
+    /// It let a credit expire.
+    pub fn idled(&mut self) {
+        self.idled = (self.idled + 1).min(IDLED_MAX);
+    }
+
+    /// Whether it lets credits expire again and again: what it says about itself counts for nothing.
+    pub fn is_idler(&self) -> bool {
+        self.idled >= IDLED_OFTEN
     }
 
     /// It let credits expire and used none meanwhile: passed over, longer each time.
@@ -105,5 +139,7 @@ impl Taker {
             self.skip_until = now; // It handed back what it could not use then; now it can.
         }
         self.load = load;
+        self.reported_at = Some(now);
+        self.granted_since = 0;
     }
 }

@@ -83,7 +83,11 @@ impl Uploads {
     pub fn block_bytes(&self, now: Instant, piece_bytes: u64) -> u32 {
         let during = |time: Duration| u128::from(self.rate.bytes_per_s(now)) * time.as_nanos() / 1_000_000_000;
         let coarse = (u128::from(piece_bytes) / 2).min(during(BLOCK_TIME_MAX));
-        let wanted = during(BLOCK_TIME).max(coarse).clamp(limits::BLOCK_MIN_BYTES.into(), limits::BLOCK_MAX_BYTES.into());
+        // On a long fat path the number of credits is what bounds: half of them must fill it.
+        let cycle = self.turnaround.mean().unwrap_or_default() + self.service.mean().unwrap_or_default();
+        let filling = during(cycle) / (u128::from(limits::CREDITS_PER_PEER) / 2);
+        let wanted =
+            during(BLOCK_TIME).max(coarse).max(filling).clamp(limits::BLOCK_MIN_BYTES.into(), limits::BLOCK_MAX_BYTES.into());
         1 << wanted.ilog2()
     }
 
@@ -100,7 +104,7 @@ impl Uploads {
 
     /// Whom to grant the next credit.
     pub fn neediest(&self, now: Instant, first_credits: u16, random: &mut Random) -> Option<PeerId> {
-        neediest(&self.takers, now, self.grants_made, self.window(first_credits) as usize, random)
+        neediest(&self.takers, now, self.grants_made, self.window(first_credits) as usize, self.usual_turnaround(), random)
     }
 
     /// Credits that are about to be used: those that lie about for much longer than usual no longer count as work for the uplink, so
@@ -161,6 +165,7 @@ impl Uploads {
         let Some(taker) = self.takers.get_mut(&peer) else { return };
         self.grants_made += 1;
         taker.granted.push_back((now, self.grants_made));
+        taker.granted_since += 1;
         self.granted.insert((now, self.grants_made, peer));
         taker.block_bytes = block_bytes.max(taker.block_bytes);
     }
@@ -217,6 +222,7 @@ impl Uploads {
             held.push(peer);
             let Some(taker) = self.takers.get_mut(&peer) else { continue };
             taker.granted.retain(|credit| *credit != (granted, number));
+            taker.idled();
             if taker.redeemed_at.is_none_or(|at| at < granted) && taker.skip_until <= now {
                 taker.hoarded(now);
             }
@@ -261,6 +267,10 @@ impl Uploads {
     /// Credits granted and not yet used, all peers together.
     pub fn credits_out(&self) -> usize {
         self.granted.len()
+    }
+
+    pub fn debug(&self, now: Instant) -> (usize, usize, usize, usize, u64) {
+        (self.hungry().count(), self.granted.len(), self.fresh(now), self.serving.len(), self.window.unwrap_or(99))
     }
 
     /// # Panics

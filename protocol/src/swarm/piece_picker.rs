@@ -14,17 +14,13 @@ const SAMPLE: usize = 24;
 const RANDOM_FIRST: u32 = 4;
 
 /// The span to ask for, at most `block_bytes` long, of a provider with this map; `None` if it has nothing that is open.
-pub fn pick(
-    download: &Download,
-    has: &HaveMap,
-    block_bytes: u32,
-    last_end: Option<u64>,
-    random: &mut Random,
-) -> Option<Span> {
+pub fn pick(download: &Download, has: &HaveMap, block_bytes: u32, last_end: Option<u64>, random: &mut Random) -> Option<Span> {
     let geometry = download.geometry()?;
     let piece = pick_piece(download, has, last_end, random)?;
+    let block_groups = groups_in_block(block_bytes.into());
+    let piece = block_start(download, has, piece, block_groups)?;
     let span = download.first_open(geometry.piece_span(piece)?)?;
-    Some(extend(download, has, span, groups_in_block(block_bytes.into())))
+    Some(extend(download, has, span, block_groups))
 }
 
 /// The span to ask for of a provider that named this piece; `None` if nothing of it is open.
@@ -51,15 +47,14 @@ fn pick_piece(download: &Download, has: &HaveMap, last_end: Option<u64>, random:
         .min_by_key(|&piece| (availability.count(piece), Some(piece) != next, random.any()))
 }
 
-/// Lets a span run on into the pieces behind it while they are open, held by the provider and no more common, up to a block.
+/// Lets a span run on into the pieces behind it while they are open and held by the provider, up to a block.
 fn extend(download: &Download, has: &HaveMap, span: Span, block_groups: u64) -> Span {
     let Some(geometry) = download.geometry() else { return span };
-    let rarity = download.availability().count(geometry.piece_of(span.start()));
     let mut span = span;
     while span.groups() < block_groups && span.end() < geometry.groups() {
         let piece = geometry.piece_of(span.end());
         let beginning = geometry.piece_span(piece).is_some_and(|whole| whole.start() == span.end());
-        if !beginning || !has.contains(piece) || download.availability().count(piece) > rarity {
+        if !beginning || !has.contains(piece) {
             break;
         }
         match geometry.piece_span(piece).and_then(|whole| download.first_open(whole)) {
@@ -70,6 +65,20 @@ fn extend(download: &Download, has: &HaveMap, span: Span, block_groups: u64) -> 
         }
     }
     span.prefix(block_groups)
+}
+
+/// The first of the pieces before this one, back to the beginning of its aligned block, that is wholly open and held like all between
+/// them. Blocks that begin where others begin stay whole as they travel on; pieces picked one by one would fall apart into requests of
+/// a piece each.
+fn block_start(download: &Download, has: &HaveMap, piece: Piece, block_groups: u64) -> Option<Piece> {
+    let geometry = download.geometry()?;
+    let pieces_in_block = u32::try_from(block_groups / geometry.piece_groups()).unwrap_or(1).max(1);
+    let first = piece.0 - piece.0 % pieces_in_block;
+    let whole = |piece: u32| {
+        let span = geometry.piece_span(Piece(piece));
+        has.contains(Piece(piece)) && span.is_some_and(|span| download.first_open(span) == Some(span))
+    };
+    Some(Piece((first..piece.0).rev().take_while(|&before| whole(before)).last().unwrap_or(piece.0)))
 }
 
 #[cfg(test)]

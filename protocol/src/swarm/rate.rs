@@ -34,6 +34,11 @@ impl Rate {
         self.slots[(self.current % SLOTS as u64) as usize] += bytes;
     }
 
+    /// How long it has been watched.
+    pub fn watched(&self, now: Instant) -> Duration {
+        self.first.map_or(Duration::ZERO, |first| now - first)
+    }
+
     /// Bytes a second, as of now.
     pub fn bytes_per_s(&self, now: Instant) -> u64 {
         let Some(first) = self.first else { return 0 };

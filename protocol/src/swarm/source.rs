@@ -103,9 +103,16 @@ impl Source {
     /// Payload to have in flight at it: twice what arrives during the shortest service, and a reserve. Taking the mean instead would
     /// count the queue as part of the path, and let it grow without end.
     pub fn window(&self, first: u64) -> u64 {
-        let Some(fastest) = self.fastest else { return first };
-        let during_one = u128::from(self.rate_bytes_per_s) * fastest.as_nanos() / 1_000_000_000;
-        2 * during_one as u64 + WINDOW_MIN.max(2 * u64::from(self.block_bytes()))
+        if self.fastest.is_none() {
+            return first;
+        }
+        2 * self.path_bytes() + WINDOW_MIN.max(2 * u64::from(self.block_bytes()))
+    }
+
+    /// What its path holds: what it delivers during the shortest service.
+    pub fn path_bytes(&self) -> u64 {
+        let during_one = u128::from(self.rate_bytes_per_s) * self.fastest.unwrap_or_default().as_nanos() / 1_000_000_000;
+        u64::try_from(during_one).unwrap_or(u64::MAX)
     }
 
     /// Payload asked for and not yet here.
@@ -143,13 +150,14 @@ impl Source {
         self.patience()
     }
 
-    /// A request was answered in full.
-    pub fn delivered(&mut self, now: Instant, took: Duration, asked: u64, bytes: u64, delivered_before: u64) {
+    /// A request was answered in full; returns the shortest time that one took.
+    pub fn delivered(&mut self, now: Instant, took: Duration, asked: u64, bytes: u64, delivered_before: u64) -> Duration {
         self.in_flight -= 1;
         self.in_flight_bytes -= asked;
         self.delivered_at = Some(now);
         self.service.record(took);
-        self.fastest = Some(self.fastest.map_or(took, |fastest| fastest.min(took)));
+        let fastest = self.fastest.map_or(took, |fastest| fastest.min(took));
+        self.fastest = Some(fastest);
         self.refused_in_a_row = 0;
         self.delivered_bytes += bytes;
         let bytes = u128::from(self.delivered_bytes - delivered_before);
@@ -158,6 +166,7 @@ impl Source {
         self.rate_bytes_per_s = during.max(self.rate_bytes_per_s / of * kept);
         self.late_in_a_row = 0;
         self.breaks = 0;
+        fastest
     }
 
     /// A request ended without delivering all; what did come counts.

@@ -1,6 +1,7 @@
 //! A world before it begins: who is there, how they are attached, what they hold and want, and what befalls them. A plain description;
 //! everything that is left to chance follows from its seed.
 
+mod bound;
 mod fault;
 mod host;
 mod site;
@@ -47,6 +48,9 @@ impl Default for Timing {
         }
     }
 }
+
+/// The one network that Sybils are in, unless told otherwise.
+const SYBILS: Prefix = Prefix(u64::MAX);
 
 /// A world before it begins.
 #[derive(Debug, Clone)]
@@ -139,9 +143,16 @@ impl Scenario {
         self.add("fetchers", count, link, |plan| plan.fetches = true)
     }
 
-    /// Hosts with a vice, who say they hold everything.
+    /// Hosts with a vice, who say they hold everything; leeches hold nothing and fetch.
     pub fn hostile(self, vice: Vice, count: usize, link: Link) -> Self {
-        self.add("hostile", count, link, |plan| (plan.holding, plan.vice) = (Holding::All, Some(vice)))
+        self.add("hostile", count, link, |plan| {
+            plan.vice = Some(vice);
+            match vice {
+                Vice::Leech => plan.fetches = true,
+                Vice::Sybil => (plan.holding, plan.prefix) = (Holding::All, SYBILS),
+                _ => plan.holding = Holding::All,
+            }
+        })
     }
 
     /// Adds hosts that hold and fetch nothing but for what `change` says. Groups of one name are one group.
@@ -264,41 +275,9 @@ impl Scenario {
     pub fn size_of(&self, blob: BlobHash) -> u64 {
         self.swarms.iter().flatten().find(|(name, _)| *name == blob).map_or(0, |(_, size)| *size)
     }
-
-    /// The time that no protocol can beat when all begin at once and nobody fails: the sources must send everything once, the slowest
-    /// downlink must take it in, all uplinks together must send it to everybody. Proofs are counted in.
-    pub fn bound(&self) -> Duration {
-        let honest = |plan: &&HostPlan| plan.vice.is_none();
-        let wire = |host: usize| -> u64 { self.blobs_of(HostId(host)).iter().map(|(_, size)| wire_bytes(*size)).sum() };
-        let fetchers: Vec<usize> = (0..self.hosts.len()).filter(|host| self.hosts[*host].fetches).collect();
-        let up = |plans: &mut dyn Iterator<Item = &HostPlan>| plans.map(|plan| plan.link.up_bytes_per_s).sum::<u64>();
-        let sources = up(&mut self.hosts.iter().filter(honest).filter(|plan| plan.holding != Holding::Nothing));
-        let everybody = up(&mut self.hosts.iter().filter(honest));
-        let once = fetchers.iter().map(|host| wire(*host)).max().unwrap_or(0);
-        let all: u64 = fetchers.iter().map(|host| wire(*host)).sum();
-        let down = fetchers.iter().map(|host| crate::link::time_for(wire(*host), self.hosts[*host].link.down_bytes_per_s)).max();
-        [crate::link::time_for(once, sources), crate::link::time_for(all, everybody), down.unwrap_or_default()]
-            .into_iter()
-            .max()
-            .unwrap_or_default()
-    }
 }
 
 /// Payload and its proof: 64 bytes a parent, about one parent a group.
 pub fn wire_bytes(payload: u64) -> u64 {
     payload + payload.div_ceil(p2pweights_protocol::geometry::GROUP_BYTES) * 64
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_bound_is_the_tightest_of_three() {
-        let link = |up, down| Link::mbit(up, down, 1);
-        let bound = |source, fetcher| Scenario::new(1).blob(125_000_000).seeds(1, source).fetchers(4, fetcher).bound().as_secs();
-        assert_eq!(bound(link(100, 100), link(1000, 1000)), 10, "the source sends everything once");
-        assert_eq!(bound(link(1000, 1000), link(1000, 50)), 20, "the slowest downlink");
-        assert_eq!(bound(link(100, 1000), link(1, 1000)), 38, "all uplinks together");
-    }
 }

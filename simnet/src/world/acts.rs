@@ -55,7 +55,14 @@ impl World {
 
     pub(super) fn say(&mut self, here: HostId, peer: PeerId, message: Message) {
         let Some(there) = self.names.get(&peer).copied() else { return };
+        if self.hosts[here.0].plan.vice.is_some_and(|vice| vice.withholds(&message)) {
+            return;
+        }
         let bytes = frame_length(&message);
+        if let Message::Have { .. } = message {
+            let report = &mut self.host(here).report;
+            report.largest_have_bytes = report.largest_have_bytes.max(bytes);
+        }
         self.traffic.count(&message, bytes);
         self.post(here, there, bytes, Parcel::Message(message));
     }
@@ -65,7 +72,11 @@ impl World {
         if self.network.view(here, there).is_none() {
             return false;
         }
-        let travel = self.host(here).uplink.control(bytes) + self.latency(here, there);
+        let mut travel = self.host(here).uplink.control(bytes) + self.latency(here, there);
+        travel += self.control_across(here, there, bytes) + self.resent(here, there);
+        if let Some(until) = self.cut(here, there) {
+            travel += until - self.now();
+        }
         let Some((connection, at)) = self.network.send(here, there, self.agenda.now(), travel) else { return false };
         self.agenda.at(at, Happening::Arrives { from: here, to: there, connection, what: Box::new(what) });
         true
@@ -100,7 +111,12 @@ impl World {
         let Some(there) = self.names.get(&peer).copied() else { return };
         let ended = |outcome| Input::ServeEnded { peer, request, outcome };
         let Some(connection) = self.network.view(here, there) else { return self.tell(here, ended(ServeOutcome::Lost)) };
-        let how = serving(self.host(here).plan.vice);
+        if let Some(rotten) = self.hosts[here.0].drive.rotten(blob, span) {
+            return self.found_rot(here, there, request, blob, rotten);
+        }
+        let host = &mut self.hosts[here.0];
+        let how = serving(host.plan.vice, host.served, &mut self.random);
+        host.served += 1;
         let good_groups = match how {
             Serving::Refused { no_credit } => {
                 self.refuse(here, there, request, no_credit);
@@ -117,8 +133,9 @@ impl World {
             _ => Geometry::of(size).bytes_in(span),
         };
         let bytes_per_s = if let Serving::Slow(rate) = how { Some(rate) } else { None };
-        let wire = wire_bytes(payload) + BULK_RESPONSE_BYTES as u64;
-        let block = Block { connection, from: here, to: there, request, span, payload, wire, good_groups, bytes_per_s };
+        let wire = self.with_loss(here, there, wire_bytes(payload) + BULK_RESPONSE_BYTES as u64);
+        let path = self.routes.path(here, there).unwrap_or_default();
+        let block = Block { connection, from: here, to: there, request, span, payload, wire, good_groups, bytes_per_s, path };
         self.host(here).serving.insert((there, request), connection);
         self.host(here).uplink.enqueue(block);
         self.start_uplink(here);
@@ -162,9 +179,9 @@ impl World {
                 if !complete {
                     self.checker.blame(now, here, format!("says that {blob:?} is stored, which it is not"));
                 }
-                let host = &mut self.hosts[here.0];
+                let host = &self.hosts[here.0];
                 if host.report.finished_at.is_none() && blobs.all(|(blob, size)| host.store.is_complete(blob, size)) {
-                    host.report.finished_at = Some(now);
+                    self.finished(here);
                 }
             }
             Event::Struck { peer, misdeed, .. } => {
@@ -178,7 +195,8 @@ impl World {
                 }
             }
             Event::SizeDisputed { .. } => self.host(here).report.sizes_disputed += 1,
-            Event::Damaged { .. } | Event::BlobVerified { .. } | Event::LeaveSafe { .. } => (),
+            Event::LeaveSafe { blob } => self.safe_to_leave(here, blob),
+            Event::Damaged { .. } | Event::BlobVerified { .. } => (),
         }
     }
 }

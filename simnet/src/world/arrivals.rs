@@ -7,19 +7,19 @@ use p2pweights_protocol::engine::{FetchOutcome, Input};
 use super::{Happening, Parcel, World};
 use crate::hostile::{Deed, beat};
 use crate::network::{ConnectionId, HostId};
-use crate::scenario::Trouble;
 
 impl World {
     pub(super) fn happen(&mut self, happening: Happening) {
+        if self.all_awake_at > self.now()
+            && let Some(until) = self.sleeps_through(&happening)
+        {
+            return self.agenda.at(until, happening);
+        }
         match happening {
             Happening::Begin(host) => self.begin(host),
-            Happening::Fault(fault) => {
-                if let Trouble::Crash { host, away } = fault.what {
-                    self.crash(host, away);
-                }
-            }
+            Happening::Fault(fault) => self.befall(fault.what),
             Happening::Wake(host) => {
-                if self.hosts[host.0].wake_at == Some(self.now()) {
+                if self.hosts[host.0].wake_at.is_some_and(|at| at <= self.now()) {
                     self.host(host).wake_at = None;
                     self.feed(host, Input::Tick);
                 }
@@ -53,6 +53,17 @@ impl World {
             Happening::BlockSent(host, incarnation, id) => self.block_sent(host, incarnation, id),
             Happening::FirstByte(id) => self.first_byte(id),
             Happening::LastByte(id) => self.last_byte(id),
+            Happening::WayFree(way) => self.way_free(way),
+            Happening::Stalled(host, incarnation, block) => self.try_again(host, incarnation, *block),
+            Happening::Written(host, incarnation, writing) => self.written(host, incarnation, *writing),
+            Happening::Resumes(host, incarnation) => self.resume(host, incarnation),
+            Happening::SiteDown(site, until) => self.site_down(site, until),
+            Happening::SiteUp(site) => self.site_up(site),
+            Happening::Noticed(side) => self.noticed(&side),
+            Happening::Quick(host) => self.quick(host),
+            Happening::Leaves(host) => self.leave(host),
+            Happening::LooksAround(host, incarnation) => self.look_around(host, incarnation),
+            Happening::Moment => self.moment(),
         }
     }
 
@@ -61,7 +72,12 @@ impl World {
     }
 
     fn begin(&mut self, id: HostId) {
-        let (config, seed) = (self.scenario.engine.clone(), self.scenario.seed);
+        if self.hosts[id.0].gone {
+            return;
+        }
+        let (config, seed, now) = (self.scenario.engine.clone(), self.scenario.seed, self.now());
+        self.host(id).report.began_at.get_or_insert(now);
+        self.count_copies(id, |count| count.present += 1);
         let commands = self.hosts[id.0].begin(&config, seed, &self.scenario.swarms);
         if let Some(recording) = &mut self.recording {
             recording.began(id, self.hosts[id.0].engine_seed(seed));
@@ -76,20 +92,23 @@ impl World {
             let incarnation = self.host(id).incarnation;
             self.after(self.scenario.timing.beat, Happening::Beat(id, incarnation));
         }
+        self.settle_in(id);
     }
 
-    fn crash(&mut self, id: HostId, away: Option<Duration>) {
+    pub(super) fn crash(&mut self, id: HostId, away: Option<Duration>) {
         let now = self.now();
         if !self.hosts[id.0].up {
             return;
         }
+        self.count_copies(id, |count| count.present -= 1);
         let lost = self.host(id).crash() * p2pweights_protocol::geometry::GROUP_BYTES;
         self.host(id).report.lost_in_crashes += lost;
         self.checker.crashed(id);
         self.transfers.cut(now, id);
         self.disappear(id);
-        if let Some(away) = away {
-            self.after(away, Happening::Begin(id));
+        match away {
+            Some(away) => self.after(away, Happening::Begin(id)),
+            None => self.goes_for_good(id),
         }
     }
 
@@ -105,6 +124,7 @@ impl World {
             Parcel::Introduction { blob, others: providers } => {
                 self.feed(to, Input::ProvidersFound { blob, providers, finished: true });
             }
+            Parcel::Broken { request } => self.end_fetch(to, request, FetchOutcome::Lost, 0),
             Parcel::Refusal { request, no_credit } => {
                 let outcome = if no_credit { FetchOutcome::NoCredit } else { FetchOutcome::NotHeld };
                 self.end_fetch(to, request, outcome, 0);
@@ -117,7 +137,11 @@ impl World {
             return;
         }
         self.host(id).sync_due = false;
+        if self.hosts[id.0].drive.fails(self.now()) {
+            return self.sync_failed(id);
+        }
         let (now, synced) = (self.now(), self.host(id).store.sync());
+        self.count_synced(id, &synced);
         for (blob, span) in &synced {
             self.checker.synced(now, id, *blob, *span);
         }

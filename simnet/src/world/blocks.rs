@@ -3,24 +3,61 @@
 use std::time::Duration;
 
 use p2pweights_protocol::engine::{FetchOutcome, Input, ServeOutcome};
-use p2pweights_protocol::geometry::{GROUP_BYTES, Geometry, Span};
-use p2pweights_protocol::ids::{BlobHash, RequestId};
+use p2pweights_protocol::geometry::{Geometry, Span};
+use p2pweights_protocol::ids::RequestId;
 use p2pweights_protocol::time::Instant;
 
+use super::disks::Writing;
 use super::{Happening, World};
+use crate::host::Host;
 use crate::network::{ConnectionId, HostId};
-use crate::transfers::Transfer;
+use crate::routes::Path;
+use crate::transfers::{Block, Transfer};
 
 impl World {
     pub(super) fn start_uplink(&mut self, here: HostId) {
-        let now = self.now();
-        let host = &mut self.hosts[here.0];
-        let incarnation = host.incarnation;
-        let Some(block) = host.uplink.start() else { return };
-        let time = host.uplink.occupy(block.wire, block.bytes_per_s);
-        let id = self.transfers.begin(block, now + time);
+        let (now, incarnation) = (self.now(), self.hosts[here.0].incarnation);
+        let block = loop {
+            let Some(block) = self.host(here).uplink.start() else { return };
+            let Some(until) = self.cut(block.from, block.to) else { break block };
+            // A connection that has stalled does not keep the others from sending.
+            self.host(here).uplink.done();
+            self.agenda.at(until, Happening::Stalled(here, incarnation, Box::new(block)));
+        };
+        let time = self.host(here).uplink.occupy(block.wire, block.bytes_per_s);
+        let out_at = now + time + self.resent(block.from, block.to);
+        let id = self.transfers.begin(block, out_at);
         self.after(time, Happening::BlockOut(here, incarnation, id));
-        self.after(self.latency(block.from, block.to), Happening::FirstByte(id));
+        match block.path {
+            Path::Direct => self.after(self.latency(block.from, block.to), Happening::FirstByte(id)),
+            Path::Crossing | Path::Relayed => self.set_out(id, &block, out_at),
+        }
+    }
+
+    /// The cut that a block could not pass is over; its connection may be, too.
+    pub(super) fn try_again(&mut self, here: HostId, incarnation: u64, block: Block) {
+        let wanted = |host: &Host| host.serving.get(&(block.to, block.request)) == Some(&block.connection);
+        if self.is(here, incarnation) && wanted(&self.hosts[here.0]) {
+            self.host(here).uplink.enqueue(block);
+            self.start_uplink(here);
+        }
+    }
+
+    /// Bytes that go out for so many, given what is lost and sent again.
+    pub(super) fn with_loss(&self, from: HostId, to: HostId, bytes: u64) -> u64 {
+        match self.routes.loss_ppm(from, to) {
+            0 => bytes,
+            lost => (bytes * 1_000_000).div_ceil(1_000_000 - lost),
+        }
+    }
+
+    /// The last packet of something is lost as often as any other, and then it takes a round trip more.
+    pub(super) fn resent(&mut self, from: HostId, to: HostId) -> Duration {
+        match self.routes.loss_ppm(from, to) {
+            0 => Duration::ZERO,
+            lost if self.random.below(1_000_000) >= lost => Duration::ZERO,
+            _ => self.latency(from, to) * 2,
+        }
     }
 
     pub(super) fn block_out(&mut self, here: HostId, incarnation: u64, id: u64) {
@@ -29,11 +66,20 @@ impl World {
         }
         self.host(here).uplink.done();
         if let Some(transfer) = self.transfers.find(id).copied() {
-            self.host(here).report.sent += transfer.block.payload;
+            let dropped = transfer.cut.is_some() && transfer.block.path != Path::Direct;
+            self.host(here).report.sent += if dropped { 0 } else { transfer.block.payload };
+            if self.hosts[here.0].report.sent >= self.hosts[here.0].leaves_at_sent {
+                self.agenda.now_too(Happening::Leaves(here));
+            }
+            if transfer.block.path != Path::Direct && !self.out_of_crossing(id) {
+                return self.start_uplink(here);
+            }
             // A reader that falls behind holds its sender up, though not the uplink.
             let latency = self.latency(transfer.block.from, transfer.block.to);
             let read_at = transfer.taken_in.map(|(_, to)| to.since(Instant::START + latency));
-            let wait = read_at.map_or(Duration::ZERO, |read_at| (Instant::START + read_at) - self.now());
+            let clear_at = self.clear_at(&transfer.block, id);
+            let wait =
+                read_at.map_or(Duration::ZERO, |read_at| (Instant::START + read_at) - self.now()).max(clear_at - self.now());
             self.after(wait, Happening::BlockSent(here, incarnation, id));
         }
         self.start_uplink(here);
@@ -42,7 +88,7 @@ impl World {
     pub(super) fn block_sent(&mut self, here: HostId, incarnation: u64, id: u64) {
         let Some(transfer) = self.transfers.find_mut(id) else { return };
         transfer.sent = true;
-        let (block, arrived) = (transfer.block, transfer.taken_in.is_some_and(|(_, to)| to < self.agenda.now()));
+        let (block, arrived) = (transfer.block, transfer.has_ended(self.agenda.now()));
         if arrived {
             self.transfers.end(id);
         }
@@ -55,10 +101,16 @@ impl World {
         let now = self.now();
         let Some(transfer) = self.transfers.find_mut(id) else { return };
         if transfer.cut.is_some() {
-            return;
+            return self.forget_crossing(id);
         }
-        let block = transfer.block;
-        let last_at = transfer.out_at + self.latency(block.from, block.to);
+        let (block, out_at) = (transfer.block, transfer.out_at);
+        let last_at = match block.path {
+            Path::Direct => out_at + self.latency(block.from, block.to),
+            Path::Crossing | Path::Relayed => match self.cross(id) {
+                Some(last_at) => last_at,
+                None => return,
+            },
+        };
         let (from, to) = self.hosts[block.to.0].downlink.take_in(now, block.wire, last_at);
         if let Some(transfer) = self.transfers.find_mut(id) {
             transfer.taken_in = Some((from, to));
@@ -73,13 +125,15 @@ impl World {
             let whole = block.good_groups == block.span.groups();
             let outcome = if whole { FetchOutcome::Delivered } else { FetchOutcome::BadBytes };
             self.end_fetch(block.to, block.request, outcome, block.good_groups);
+        } else if transfer.cut.is_none() && block.path != Path::Direct {
+            self.host(block.to).report.wasted += block.payload;
         }
         if transfer.sent {
             self.transfers.end(id);
         }
     }
 
-    fn is_awaited(&self, here: HostId, request: RequestId, connection: ConnectionId) -> bool {
+    pub(super) fn is_awaited(&self, here: HostId, request: RequestId, connection: ConnectionId) -> bool {
         self.hosts[here.0].fetching.get(&request).is_some_and(|fetching| fetching.connection == connection)
     }
 
@@ -96,33 +150,30 @@ impl World {
         let Some(fetching) = self.host(here).fetching.remove(&request) else { return };
         let from = fetching.provider;
         let transfer = self.transfers.answer(fetching.connection, here, request).copied();
-        if let Some(Transfer { block, cut, .. }) = transfer {
+        if let Some(Transfer { block, cut, taken_in, .. }) = transfer {
             let span = Span::new(block.span.start(), block.span.start() + groups).filter(|_| !fetching.probe);
             let size = self.sizes.get(&fetching.blob).copied().unwrap_or_default();
             let good = span.map_or(0, |span| Geometry::of(size).bytes_in(span));
+            // What has not come through a shared link yet may still be dropped there.
+            let queued = block.path != Path::Direct && taken_in.is_none();
             let report = &mut self.hosts[here.0].report;
             report.received += good;
+            report.relayed += if block.path == Path::Relayed { good } else { 0 };
             *report.received_from.entry(from).or_default() += good;
             // What belongs to a request given up still comes down the line, and is thrown away.
-            report.wasted += if fetching.probe || cut.is_some() { 0 } else { block.payload.saturating_sub(good) };
+            report.wasted += if fetching.probe || cut.is_some() || queued { 0 } else { block.payload.saturating_sub(good) };
             if let Some(span) = span {
                 let holder = Some(from).filter(|from| self.hosts[from.0].is_honest());
                 self.checker.received(now, here, holder, fetching.blob, span);
-                self.write(here, fetching.blob, span);
+            }
+            if block.path != Path::Direct && groups < block.span.groups() && !fetching.probe {
+                self.missed(&block, fetching.blob, groups);
+            }
+            if let Some(span) = span {
+                return self.write(here, Writing { request, outcome, blob: fetching.blob, span });
             }
         }
         self.tell(here, Input::FetchEnded { request, outcome, verified_groups: groups });
-    }
-
-    fn write(&mut self, here: HostId, blob: BlobHash, span: Span) {
-        let host = &mut self.hosts[here.0];
-        let new = host.store.write(blob, span);
-        host.report.duplicate += (span.groups() - new) * GROUP_BYTES;
-        if host.store.is_dirty() && !host.sync_due {
-            host.sync_due = true;
-            let incarnation = host.incarnation;
-            self.after(self.scenario.timing.sync_delay, Happening::Sync(here, incarnation));
-        }
     }
 
     pub(super) fn end_serve(&mut self, here: HostId, there: HostId, request: RequestId, outcome: ServeOutcome) {

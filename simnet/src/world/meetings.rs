@@ -1,10 +1,17 @@
 //! How connections come and go.
 
-use p2pweights_protocol::engine::{Input, PeerClass};
-use p2pweights_protocol::ids::{PeerId, Prefix};
+use std::time::Duration;
+
+use p2pweights_protocol::engine::Input;
+use p2pweights_protocol::ids::PeerId;
 
 use super::{Happening, World};
 use crate::network::{ConnectionId, HostId};
+
+/// Connections up to which others found on the local network are dialled: the node's number.
+const LOCAL_PEERS: usize = 64;
+/// Between two looks for others on the local network: how often libp2p's multicast DNS asks.
+const LOOKS_AROUND_EVERY: Duration = Duration::from_secs(300);
 
 impl World {
     pub(super) fn dial(&mut self, here: HostId, peer: PeerId) {
@@ -15,11 +22,11 @@ impl World {
 
     /// A dial sets out. A host that is away is noticed by a timeout.
     pub(super) fn knock(&mut self, here: HostId, there: HostId) {
-        self.after(self.latency(here, there), Happening::DialArrives { from: here, to: there });
+        self.after(self.routes.dial_latency(here, there), Happening::DialArrives { from: here, to: there });
     }
 
     pub(super) fn dial_arrives(&mut self, from: HostId, to: HostId) {
-        if !self.hosts[to.0].up {
+        if !self.reaches(from, to) {
             return self.after(self.scenario.timing.dial_timeout, Happening::DialFails { from, to });
         }
         // Both dialled at the same time: the other dial does for both.
@@ -36,8 +43,7 @@ impl World {
         let connection = self.network.connect();
         self.network.open(to, from, connection);
         self.after(self.latency(from, to), Happening::DialAnswered { from, to, connection });
-        let peer = self.hosts[from.0].peer;
-        self.feed(to, Input::PeerConnected { peer, class: PeerClass::Wan, prefix: Prefix::default() });
+        self.connected(to, from);
     }
 
     pub(super) fn dial_answered(&mut self, from: HostId, to: HostId, connection: ConnectionId) {
@@ -46,8 +52,39 @@ impl World {
             return self.after(self.latency(from, to), Happening::Gone { here: to, there: from, connection });
         }
         self.network.open(from, to, connection);
-        let peer = self.hosts[to.0].peer;
-        self.feed(from, Input::PeerConnected { peer, class: PeerClass::Wan, prefix: Prefix::default() });
+        self.connected(from, to);
+    }
+
+    fn connected(&mut self, here: HostId, there: HostId) {
+        let (peer, prefix) = (self.hosts[there.0].peer, self.hosts[there.0].plan.prefix);
+        self.feed(here, Input::PeerConnected { peer, class: self.routes.class(here, there), prefix });
+    }
+
+    /// Whether a dial can succeed now.
+    fn reaches(&self, from: HostId, to: HostId) -> bool {
+        let there = &self.hosts[to.0];
+        let cut = self.cut(from, to).or_else(|| self.cut(to, from));
+        there.up && there.asleep_until <= self.now() && cut.is_none() && self.routes.path(from, to).is_some()
+    }
+
+    /// A host asks around on its local network who else is there, as multicast DNS does, and connects to them.
+    pub(super) fn look_around(&mut self, here: HostId, incarnation: u64) {
+        if !self.is(here, incarnation) {
+            return;
+        }
+        let Some(site) = self.hosts[here.0].plan.site else { return };
+        let mut connected = self.network.neighbours(here).count();
+        // Each begins with those behind it, so that not everybody connects to the same ones.
+        let (before, behind): (Vec<HostId>, Vec<HostId>) = self.routes.members(site).iter().partition(|other| **other < here);
+        let present = |there: &HostId| *there != here && self.hosts[there.0].up;
+        let others: Vec<HostId> = behind.into_iter().chain(before).filter(present).collect();
+        for there in others {
+            if connected < LOCAL_PEERS && self.network.view(here, there).is_none() {
+                connected += 1;
+                self.knock(here, there);
+            }
+        }
+        self.after(LOOKS_AROUND_EVERY, Happening::LooksAround(here, incarnation));
     }
 
     /// The news that a connection is gone has reached this end.

@@ -1,11 +1,17 @@
 //! The world: everybody's state, the agenda, and the loop that moves from one happening to the next. What an engine's wishes become
-//! lies in `acts`, what a happening becomes for an engine in `arrivals`, connections in `meetings`, blocks in `blocks`.
+//! lies in `acts`, what a happening becomes for an engine in `arrivals`, connections in `meetings`, blocks in `blocks`, the links they
+//! share in `crossings`, disks in `disks`, what befalls the world in `troubles`, who goes in `leaving`, how it looks in `moments`.
 
 mod acts;
 mod arrivals;
 mod blocks;
+mod crossings;
+mod disks;
+mod leaving;
 mod meetings;
+mod moments;
 mod sampling;
+mod troubles;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -19,15 +25,23 @@ use p2pweights_protocol::wire::Message;
 
 use crate::agenda::Agenda;
 use crate::check::Checker;
+use crate::copies::Copies;
+use crate::cuts::Cuts;
 use crate::directory::Directory;
 use crate::host::Host;
 use crate::names::Names;
 use crate::network::{ConnectionId, HostId, Network};
 use crate::recording::Recording;
 use crate::report::{Report, Traffic};
-use crate::scenario::{Fault, Scenario};
+use crate::routes::{Routes, Way};
+use crate::scenario::{Fault, Scenario, SiteId};
+use crate::sites::Sites;
 use crate::trace::Trace;
-use crate::transfers::Transfers;
+use crate::transfers::{Block, Transfers};
+use crossings::Crossing;
+use disks::Writing;
+use moments::Moments;
+use troubles::Side;
 
 /// Violations after which a world ends early.
 const VIOLATIONS: usize = 5;
@@ -76,6 +90,24 @@ enum Happening {
     BlockSent(HostId, u64, u64),
     FirstByte(u64),
     LastByte(u64),
+    /// A shared link is free for the next block.
+    WayFree(Way),
+    /// A block that could not leave tries again.
+    Stalled(HostId, u64, Box<Block>),
+    /// A block is on a slow disk.
+    Written(HostId, u64, Box<Writing>),
+    /// A host's owner lets it go on after its disk failed.
+    Resumes(HostId, u64),
+    SiteDown(SiteId, Instant),
+    SiteUp(SiteId),
+    /// Connections across a cut are noticed to be dead.
+    Noticed(Side),
+    /// A host's link has its rate again.
+    Quick(HostId),
+    Leaves(HostId),
+    /// A host looks for others on its local network.
+    LooksAround(HostId, u64),
+    Moment,
 }
 
 /// What travels over a connection, payload left out.
@@ -92,6 +124,10 @@ enum Parcel {
     Refusal {
         request: RequestId,
         no_credit: bool,
+    },
+    /// The sender could not go on.
+    Broken {
+        request: RequestId,
     },
     /// Where others can be reached.
     Introduction {
@@ -116,10 +152,20 @@ pub struct World {
     trace: Trace,
     traffic: Traffic,
     events_per_second: Vec<u64>,
-    /// Hosts from the first on which have finished, or fetch nothing.
-    finished: usize,
     /// What engines are told, if that is to be kept.
     recording: Option<Recording>,
+    routes: Routes,
+    sites: Sites,
+    crossings: BTreeMap<u64, Crossing>,
+    cuts: Cuts,
+    copies: Copies,
+    moments: Moments,
+    /// Fetchers that have not finished and may yet.
+    awaited: usize,
+    /// When the last sleeper wakes up.
+    all_awake_at: Instant,
+    /// Pieces that are gone while somebody wants them, once nothing else can be done.
+    gone_pieces: Vec<(BlobHash, u32)>,
 }
 
 impl World {
@@ -152,7 +198,7 @@ impl World {
             }
             let Some(happening) = self.agenda.pop() else { break };
             self.happen(happening);
-            if done_at.is_none() && self.is_done() {
+            if done_at.is_none() && (self.awaited == 0 || !self.gone_pieces.is_empty()) {
                 done_at = Some(self.now());
             }
         }
@@ -175,8 +221,16 @@ impl World {
             trace: Trace::new(scenario.keep_lines),
             traffic: Traffic::default(),
             events_per_second: Vec::new(),
-            finished: 0,
             recording: None,
+            routes: Routes::new(&scenario),
+            sites: Sites::new(&scenario.sites, scenario.relay),
+            crossings: BTreeMap::new(),
+            cuts: Cuts::new(scenario.sites.len()),
+            copies: Copies::new(scenario.swarms.iter().flatten().copied()),
+            moments: Moments::new(scenario.bound()),
+            awaited: 0,
+            all_awake_at: Instant::START,
+            gone_pieces: Vec::new(),
             scenario,
         };
         world.prepare();
@@ -193,13 +247,26 @@ impl World {
                         self.checker.place(host, blob, span);
                     }
                     self.hosts[index].store.place(blob, span);
+                    if let Some(site) = plan.site {
+                        self.sites.sees(site, blob, size, span, false);
+                    }
                 }
+            }
+            self.awaited += usize::from(self.hosts[index].is_awaited());
+        }
+        // A world in which nobody fetches goes on until its time is over.
+        self.awaited += usize::from(self.awaited == 0);
+        (0..self.hosts.len()).for_each(|index| self.count_copies(HostId(index), |count| count.lasting += 1));
+        for (index, site) in self.scenario.sites.iter().enumerate() {
+            for (from, to) in &site.outages {
+                self.agenda.at(Instant::START + *from, Happening::SiteDown(SiteId(index), Instant::START + *to));
             }
         }
         for fault in self.scenario.faults.clone() {
             self.agenda.at(Instant::START + fault.at, Happening::Fault(Box::new(fault)));
         }
         self.agenda.now_too(Happening::Sample);
+        self.after(self.moments.step(), Happening::Moment);
     }
 
     fn now(&self) -> Instant {
@@ -216,16 +283,16 @@ impl World {
 
     /// One way between two hosts.
     fn latency(&self, from: HostId, to: HostId) -> Duration {
-        self.hosts[from.0].plan.link.latency + self.hosts[to.0].plan.link.latency
+        self.routes.latency(from, to)
     }
 
-    /// Whether there are fetchers, and all of them have finished. Who has been found finished is not looked at again.
-    fn is_done(&mut self) -> bool {
-        let unfinished = |host: &Host| host.plan.fetches && host.report.finished_at.is_none();
-        while self.hosts.get(self.finished).is_some_and(|host| !unfinished(host)) {
-            self.finished += 1;
+    /// Until when nothing passes in this direction.
+    fn cut(&self, from: HostId, to: HostId) -> Option<Instant> {
+        if self.cuts.is_quiet(self.now()) {
+            return None;
         }
-        self.finished == self.hosts.len() && self.hosts.iter().any(|host| host.plan.fetches)
+        let place = |host: HostId| (host, self.hosts[host.0].plan.site);
+        self.cuts.between(self.now(), place(from), place(to))
     }
 
     /// Gives an engine a fact, checks what must hold, and acts on its wishes.
@@ -275,7 +342,16 @@ impl World {
     }
 
     fn report(mut self) -> Report {
-        for host in &mut self.hosts {
+        let mut bad_groups_kept = 0;
+        let sites = self.site_reports();
+        let bounds = self.scenario.bounds();
+        for (index, host) in self.hosts.iter_mut().enumerate() {
+            host.report.bound = bounds[index];
+            if host.is_honest() {
+                let blobs = host.plan.swarms.iter().flat_map(|swarm| &self.scenario.swarms[*swarm]);
+                let bad = |blob| self.checker.bad_groups(HostId(index), blob, host.store.durable(blob));
+                bad_groups_kept += blobs.map(|(blob, _)| bad(*blob)).sum::<u64>();
+            }
             host.report.uplink_busy += host.uplink.busy_time();
             let Some(engine) = &host.engine else { continue };
             let blobs = host.plan.swarms.iter().flat_map(|swarm| &self.scenario.swarms[*swarm]);
@@ -285,7 +361,12 @@ impl World {
         Report {
             ended_at: self.agenda.now(),
             bound: self.scenario.bound(),
-            fetchers: (0..self.hosts.len()).map(HostId).filter(|host| self.hosts[host.0].plan.fetches).collect(),
+            copy_bytes: self.scenario.awaited().into_iter().map(|host| self.scenario.bytes_wanted(host)).max().unwrap_or(0),
+            fetchers: self.scenario.awaited(),
+            gone_pieces: self.gone_pieces,
+            bad_groups_kept,
+            sites,
+            moments: self.moments.into_moments(),
             traffic: self.traffic,
             ran_out_of_events: self.trace.events() >= self.scenario.max_events,
             events: self.trace.events(),
@@ -295,7 +376,6 @@ impl World {
             events_per_second: self.events_per_second,
             groups: self.scenario.groups,
             hosts: self.hosts.into_iter().map(|host| host.report).collect(),
-            ..Report::default()
         }
     }
 }
