@@ -94,7 +94,7 @@ impl Node {
         let (facts, fact_queue) = mpsc::channel(FACTS);
         let transfers = Transfers::new(net.bulk_connector(), store.clone(), facts);
         let seed = getrandom::u64().map_err(|error| Failure::internal(&error))?;
-        let (driver, handle) = Driver::new(clock, net.clone(), transfers, seed);
+        let (driver, handle) = Driver::new(clock, net.clone(), transfers, peer, seed);
         let stop = CancellationToken::new();
         let driver = tokio::spawn(driver.run(fact_queue, events, stop.clone()));
         let core = Arc::new(Core {

@@ -18,7 +18,9 @@ pub struct Books {
     open_bytes: u64,
     /// Names of requests that have ended. Names are given in order, or nearly so: as a set of numbers they take no room.
     ended: GroupSet,
-    /// By name, in order.
+    /// First bytes of the names of peers, in order: apart from the rest, so that a search looks at little memory.
+    firsts: Vec<u64>,
+    /// In the same order.
     peers: Vec<(PeerId, Dealings)>,
 }
 
@@ -96,13 +98,13 @@ impl Books {
 
     /// How it stands with a peer.
     pub fn peer(&self, peer: &PeerId) -> Dealings {
-        let index = self.peers.binary_search_by(|(other, _)| other.cmp(peer));
-        index.map_or(Dealings::default(), |index| self.peers[index].1)
+        self.find_peer(peer).map_or(Dealings::default(), |index| self.peers[index].1)
     }
 
     /// How it stands with a peer, to be changed.
     pub fn peer_mut(&mut self, peer: &PeerId) -> &mut Dealings {
-        let index = self.peers.binary_search_by(|(other, _)| other.cmp(peer)).unwrap_or_else(|index| {
+        let index = self.find_peer(peer).unwrap_or_else(|index| {
+            self.firsts.insert(index, first_bytes(peer));
             self.peers.insert(index, (*peer, Dealings::default()));
             index
         });
@@ -159,7 +161,7 @@ impl Books {
                 self.close(index);
             }
         }
-        if let Ok(index) = self.peers.binary_search_by(|(other, _)| other.cmp(peer)) {
+        if let Ok(index) = self.find_peer(peer) {
             self.peers[index].1.credits = 0;
         }
     }
@@ -175,6 +177,18 @@ impl Books {
         self.open.binary_search_by_key(&request, |(name, _)| *name)
     }
 
+    fn find_peer(&self, peer: &PeerId) -> Result<usize, usize> {
+        let first = first_bytes(peer);
+        let mut index = self.firsts.partition_point(|other| *other < first);
+        while self.firsts.get(index) == Some(&first) {
+            if self.peers[index].0 == *peer {
+                return Ok(index);
+            }
+            index += 1;
+        }
+        Err(index)
+    }
+
     fn close(&mut self, index: usize) {
         let open = &mut self.open[index].1;
         if !std::mem::replace(&mut open.given_up, true) {
@@ -183,6 +197,11 @@ impl Books {
             self.peer_mut(&provider).open -= 1;
         }
     }
+}
+
+fn first_bytes(peer: &PeerId) -> u64 {
+    let first: [u8; 8] = peer.0[..8].try_into().expect("eight of 32 bytes");
+    u64::from_be_bytes(first)
 }
 
 #[cfg(test)]

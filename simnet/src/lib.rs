@@ -3,9 +3,9 @@
 //! [`pages`], which writes what runs have shown.
 //!
 //! Describe a world as a [`Scenario`], run it with [`World::run`], judge it by its [`Report`]. How it is modelled, and what is not:
-//! `docs/simnet.md`. The floors, from the ground up: `agenda link frame_length group_set network` ← `store directory names transfers
-//! books copies` ← `hostile scenario` ← `routes cuts drive` ← `fold trace check report` ← `host sites` ← `world`; beside
-//! them, above `report`: `pages`.
+//! `docs/simnet.md`. The floors, from the ground up: `agenda link frame_length group_set small_map network` ← `store directory names
+//! transfers books copies` ← `hostile scenario` ← `routes cuts drive` ← `fold trace recording check report` ← `host sites` ← `world`;
+//! beside them, above `report`: `pages`.
 
 mod agenda;
 mod books;
@@ -23,10 +23,12 @@ mod link;
 mod names;
 mod network;
 pub mod pages;
+mod recording;
 mod report;
 mod routes;
 mod scenario;
 mod sites;
+mod small_map;
 mod store;
 mod trace;
 mod transfers;
@@ -36,6 +38,7 @@ pub use check::Violation;
 pub use hostile::Vice;
 pub use link::Link;
 pub use network::HostId;
+pub use recording::Recording;
 pub use report::{HostReport, Moment, Report, SiteReport, Traffic};
 pub use scenario::{Disk, Fault, Holding, HostPlan, Nat, Scenario, Site, SiteId, Stay, Timing, Trouble};
 pub use world::World;

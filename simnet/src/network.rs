@@ -24,18 +24,32 @@ pub struct ConnectionId(u64);
 /// A connection as one end sees it.
 #[derive(Debug, Clone, Copy)]
 struct View {
-    there: HostId,
     connection: ConnectionId,
     /// Arrival of the last message sent from here: messages do not overtake one another.
     last: Instant,
+}
+
+/// The connections that one end believes in.
+#[derive(Debug, Default)]
+struct End {
+    /// Their other ends, in order; apart from the rest, so that a search looks at little memory.
+    others: Vec<u32>,
+    /// In the same order.
+    views: Vec<View>,
+}
+
+impl End {
+    fn find(&self, there: HostId) -> Result<usize, usize> {
+        self.others.binary_search(&number(there))
+    }
 }
 
 /// Every connection, as its ends see it.
 #[derive(Debug, Default)]
 pub struct Network {
     next: u64,
-    /// By this end: the connections that it believes in, in the order of their other ends.
-    views: Vec<Vec<View>>,
+    /// By this end.
+    ends: Vec<End>,
     /// Connections whose dialler has not heard of them yet.
     pending: BTreeSet<ConnectionId>,
 }
@@ -60,26 +74,32 @@ impl Network {
 
     /// This end opens.
     pub fn open(&mut self, here: HostId, there: HostId, connection: ConnectionId) {
-        if here.0 >= self.views.len() {
-            self.views.resize_with(here.0 + 1, Vec::new);
+        if here.0 >= self.ends.len() {
+            self.ends.resize_with(here.0 + 1, End::default);
         }
-        let views = &mut self.views[here.0];
-        let view = View { there, connection, last: Instant::START };
-        match views.binary_search_by_key(&there, |view| view.there) {
-            Ok(index) => views[index] = view,
-            Err(index) => views.insert(index, view),
+        let end = &mut self.ends[here.0];
+        let view = View { connection, last: Instant::START };
+        match end.find(there) {
+            Ok(index) => end.views[index] = view,
+            Err(index) => {
+                end.others.insert(index, number(there));
+                end.views.insert(index, view);
+            }
         }
     }
 
     /// This end closes; returns the connection it believed in.
     pub fn close(&mut self, here: HostId, there: HostId) -> Option<ConnectionId> {
-        let index = self.find(here, there)?;
-        Some(self.views[here.0].remove(index).connection)
+        let end = self.ends.get_mut(here.0)?;
+        let index = end.find(there).ok()?;
+        end.others.remove(index);
+        Some(end.views.remove(index).connection)
     }
 
     /// The connection that this end believes in.
     pub fn view(&self, here: HostId, there: HostId) -> Option<ConnectionId> {
-        self.find(here, there).map(|index| self.views[here.0][index].connection)
+        let end = self.ends.get(here.0)?;
+        end.find(there).ok().map(|index| end.views[index].connection)
     }
 
     /// Whether this end still believes in that connection.
@@ -89,21 +109,21 @@ impl Network {
 
     /// All that this end is connected to, in order.
     pub fn neighbours(&self, here: HostId) -> impl Iterator<Item = HostId> + '_ {
-        self.views.get(here.0).into_iter().flatten().map(|view| view.there)
+        self.ends.get(here.0).into_iter().flat_map(|end| &end.others).map(|there| HostId(*there as usize))
     }
 
     /// Sends a message over the connection that this end believes in: which one, and when the message arrives given its travel time,
     /// which is never before one sent earlier. `None` if there is no connection.
     pub fn send(&mut self, here: HostId, there: HostId, now: Instant, travel: Duration) -> Option<(ConnectionId, Instant)> {
-        let index = self.find(here, there)?;
-        let view = &mut self.views[here.0][index];
+        let end = self.ends.get_mut(here.0)?;
+        let view = end.find(there).ok().map(|index| &mut end.views[index])?;
         view.last = (now + travel).max(view.last);
         Some((view.connection, view.last))
     }
+}
 
-    fn find(&self, here: HostId, there: HostId) -> Option<usize> {
-        self.views.get(here.0)?.binary_search_by_key(&there, |view| view.there).ok()
-    }
+fn number(host: HostId) -> u32 {
+    u32::try_from(host.0).expect("fewer than 2^32 hosts")
 }
 
 #[cfg(test)]

@@ -31,10 +31,14 @@ impl World {
             Output::Hangup { peer, .. } => self.hang_up(here, peer),
             Output::FindProviders { blob } => {
                 let incarnation = self.host(here).incarnation;
-                self.after(self.scenario.timing.lookup, Happening::LookedUp(here, incarnation, blob));
+                self.after(self.scenario.timing.lookup, Happening::LookedUp(here, incarnation, Box::new(blob)));
             }
-            Output::Announce { blob } => self.after(self.scenario.timing.announce, Happening::Recorded(here, blob, true)),
-            Output::Unannounce { blob } => self.after(self.scenario.timing.announce, Happening::Recorded(here, blob, false)),
+            Output::Announce { blob } => {
+                self.after(self.scenario.timing.announce, Happening::Recorded(here, Box::new(blob), true))
+            }
+            Output::Unannounce { blob } => {
+                self.after(self.scenario.timing.announce, Happening::Recorded(here, Box::new(blob), false))
+            }
             Output::Introduce { peer, blob, others } => {
                 let Some(there) = self.names.get(&peer).copied() else { return };
                 self.post(here, there, 8 + 64 * others.len() as u64, Parcel::Introduction { blob, others });
@@ -46,7 +50,7 @@ impl World {
     /// A fact that arises within a host, told to its engine in a moment.
     pub(super) fn tell(&mut self, here: HostId, input: Input) {
         let incarnation = self.host(here).incarnation;
-        self.agenda.now_too(Happening::Fact(here, incarnation, input));
+        self.agenda.now_too(Happening::Fact(here, incarnation, Box::new(input)));
     }
 
     pub(super) fn say(&mut self, here: HostId, peer: PeerId, message: Message) {
@@ -74,7 +78,7 @@ impl World {
             travel += until - self.now();
         }
         let Some((connection, at)) = self.network.send(here, there, self.agenda.now(), travel) else { return false };
-        self.agenda.at(at, Happening::Arrives { from: here, to: there, connection, what });
+        self.agenda.at(at, Happening::Arrives { from: here, to: there, connection, what: Box::new(what) });
         true
     }
 

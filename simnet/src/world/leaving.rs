@@ -120,7 +120,7 @@ impl World {
         self.host(here).report.left_at = Some(now);
         self.count_copies(here, |count| count.lasting -= 1);
         for (blob, _) in self.scenario.blobs_of(here) {
-            self.after(RECORD_STAYS, Happening::Recorded(here, blob, false));
+            self.after(RECORD_STAYS, Happening::Recorded(here, Box::new(blob), false));
         }
     }
 

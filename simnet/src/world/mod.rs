@@ -31,6 +31,7 @@ use crate::directory::Directory;
 use crate::host::Host;
 use crate::names::Names;
 use crate::network::{ConnectionId, HostId, Network};
+use crate::recording::Recording;
 use crate::report::{Report, Traffic};
 use crate::routes::{Routes, Way};
 use crate::scenario::{Fault, Scenario, SiteId};
@@ -45,20 +46,20 @@ use troubles::Side;
 /// Violations after which a world ends early.
 const VIOLATIONS: usize = 5;
 
-/// Something that is going to happen.
+/// Something that is going to happen. Much of it waits at a time, so what is long lies elsewhere.
 #[derive(Debug, Clone)]
 enum Happening {
     Begin(HostId),
-    Fault(Fault),
+    Fault(Box<Fault>),
     Wake(HostId),
     /// A fact that arises within a host, for the engine it was meant for.
-    Fact(HostId, u64, Input),
+    Fact(HostId, u64, Box<Input>),
     Sync(HostId, u64),
     Beat(HostId, u64),
     Sample,
     /// The directory learns of a provider, or that it is none any more.
-    Recorded(HostId, BlobHash, bool),
-    LookedUp(HostId, u64, BlobHash),
+    Recorded(HostId, Box<BlobHash>, bool),
+    LookedUp(HostId, u64, Box<BlobHash>),
     DialArrives {
         from: HostId,
         to: HostId,
@@ -81,7 +82,7 @@ enum Happening {
         from: HostId,
         to: HostId,
         connection: ConnectionId,
-        what: Parcel,
+        what: Box<Parcel>,
     },
     /// A block's last byte leaves the uplink.
     BlockOut(HostId, u64, u64),
@@ -151,6 +152,8 @@ pub struct World {
     trace: Trace,
     traffic: Traffic,
     events_per_second: Vec<u64>,
+    /// What engines are told, if that is to be kept.
+    recording: Option<Recording>,
     routes: Routes,
     sites: Sites,
     crossings: BTreeMap<u64, Crossing>,
@@ -169,22 +172,36 @@ impl World {
     /// Runs a scenario to its end.
     pub fn run(scenario: Scenario) -> Report {
         let mut world = Self::new(scenario);
+        world.proceed();
+        world.report()
+    }
+
+    /// Runs a scenario to its end, and keeps what the engines of every so many hosts are told.
+    pub fn record(scenario: Scenario, every: usize) -> (Report, Recording) {
+        let recording = Recording::new(scenario.engine.clone(), every, scenario.hosts.len());
+        let mut world = Self::new(scenario);
+        world.recording = Some(recording);
+        world.proceed();
+        let recording = world.recording.take().expect("put there above");
+        (world.report(), recording)
+    }
+
+    fn proceed(&mut self) {
         let mut done_at = None;
-        while let Some(next) = world.agenda.next_at() {
-            let until = Instant::START + world.scenario.until;
-            if next > until || world.trace.events() >= world.scenario.max_events {
+        while let Some(next) = self.agenda.next_at() {
+            let until = Instant::START + self.scenario.until;
+            if next > until || self.trace.events() >= self.scenario.max_events {
                 break;
             }
-            if done_at.is_some_and(|at| next > at + world.scenario.linger) || world.checker.violations().len() >= VIOLATIONS {
+            if done_at.is_some_and(|at| next > at + self.scenario.linger) || self.checker.violations().len() >= VIOLATIONS {
                 break;
             }
-            let Some(happening) = world.agenda.pop() else { break };
-            world.happen(happening);
-            if done_at.is_none() && (world.awaited == 0 || !world.gone_pieces.is_empty()) {
-                done_at = Some(world.now());
+            let Some(happening) = self.agenda.pop() else { break };
+            self.happen(happening);
+            if done_at.is_none() && (self.awaited == 0 || !self.gone_pieces.is_empty()) {
+                done_at = Some(self.now());
             }
         }
-        world.report()
     }
 
     fn new(scenario: Scenario) -> Self {
@@ -204,6 +221,7 @@ impl World {
             trace: Trace::new(scenario.keep_lines),
             traffic: Traffic::default(),
             events_per_second: Vec::new(),
+            recording: None,
             routes: Routes::new(&scenario),
             sites: Sites::new(&scenario.sites, scenario.relay),
             crossings: BTreeMap::new(),
@@ -245,7 +263,7 @@ impl World {
             }
         }
         for fault in self.scenario.faults.clone() {
-            self.agenda.at(Instant::START + fault.at, Happening::Fault(fault));
+            self.agenda.at(Instant::START + fault.at, Happening::Fault(Box::new(fault)));
         }
         self.agenda.now_too(Happening::Sample);
         self.after(self.moments.step(), Happening::Moment);
@@ -289,6 +307,9 @@ impl World {
         let host = &mut self.hosts[id.0];
         let honest = host.is_honest();
         let Some(engine) = &mut host.engine else { return };
+        if let Some(recording) = &mut self.recording {
+            recording.told(id, now, &input);
+        }
         host.report.steps += 1;
         host.report.wakeups += u64::from(matches!(input, Input::Tick));
         if honest {
