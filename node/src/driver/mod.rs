@@ -375,6 +375,7 @@ impl Driver {
                 }
                 self.banned.insert(at, peer);
             }
+            Event::LeaveSafe { blob } => debug!(%blob, "others hold all that this node holds of it"),
             Event::Damaged { blob, span } => warn!(%blob, ?span, "damaged"),
         }
     }

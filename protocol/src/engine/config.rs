@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::limits;
 
-/// Settings of one engine.
-#[derive(Debug, Clone)]
+/// Settings of one engine. What a recorded one does not name has its default.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct EngineConfig {
     /// Blocks granted or being served at a time while the uplink's rate is unknown. Default 8: enough for a link of 300 Mbit/s at
     /// 50 ms, little enough that a slow one is not swamped; from the first deliveries on, rate × delay decides.
