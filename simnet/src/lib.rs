@@ -3,7 +3,8 @@
 //!
 //! Describe a world as a [`Scenario`], run it with [`World::run`], judge it by its [`Report`]. How it is modelled, and what is not:
 //! `docs/simnet.md`. The floors, from the ground up: `agenda link frame_length group_set network` ← `store directory names transfers
-//! books copies` ← `hostile scenario` ← `routes cuts drive` ← `fold trace check report` ← `host sites` ← `world`.
+//! books copies` ← `hostile scenario` ← `routes cuts drive` ← `fold trace check report` ← `host sites` ← `world`; beside
+//! them `flight`, which needs none of them: what a real node's engine saw, gone through again.
 
 mod agenda;
 mod books;
@@ -12,6 +13,7 @@ mod copies;
 mod cuts;
 mod directory;
 mod drive;
+pub mod flight;
 mod fold;
 mod frame_length;
 mod group_set;
