@@ -5,7 +5,7 @@
 //! Describe a world as a [`Scenario`], run it with [`World::run`], judge it by its [`Report`]. How it is modelled, and what is not:
 //! `docs/simnet.md`. The floors, from the ground up: `agenda link frame_length group_set small_map network` ← `store directory names
 //! transfers books copies` ← `hostile scenario` ← `routes cuts drive` ← `fold trace recording check report` ← `host sites` ← `world`;
-//! beside them, above `report`: `pages`.
+//! beside them, above `report`: `pages`; and `flight`, which needs none of them: what a real node's engine saw, gone through again.
 
 mod agenda;
 mod books;
@@ -14,6 +14,7 @@ mod copies;
 mod cuts;
 mod directory;
 mod drive;
+pub mod flight;
 mod fold;
 mod frame_length;
 mod group_set;

@@ -4,6 +4,7 @@
 //! Network tasks move buffers; hashing and disk are done on blocking threads, one a stream, with a few reused buffers between the two.
 
 mod buffers;
+mod cap;
 mod receive;
 mod send;
 mod sync;
@@ -22,6 +23,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::net::{BulkConnector, BulkStream};
 use crate::store::Store;
+pub use cap::{Cap, Caps};
 use receive::Receiver;
 use send::{Order, Waiting};
 use sync::Syncer;
@@ -54,6 +56,7 @@ pub struct Transfers {
     connector: BulkConnector,
     store: Store,
     facts: Facts,
+    caps: Caps,
     tasks: TaskTracker,
     stop: CancellationToken,
     writers: Arc<Writers>,
@@ -63,8 +66,8 @@ pub struct Transfers {
 }
 
 impl Transfers {
-    /// No transfers yet.
-    pub fn new(connector: BulkConnector, store: Store, facts: Facts) -> Self {
+    /// No transfers yet; all of them together keep within the caps.
+    pub fn new(connector: BulkConnector, store: Store, facts: Facts, caps: Caps) -> Self {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let writers = Arc::new(Writers::new(store.clone()));
         let syncer = Syncer::start(Arc::clone(&writers), facts.clone(), &tasks);
@@ -72,6 +75,7 @@ impl Transfers {
             connector,
             store,
             facts,
+            caps,
             tasks,
             stop,
             writers,
@@ -91,6 +95,7 @@ impl Transfers {
                 Arc::clone(&self.writers),
                 self.syncer.handle(),
                 self.facts.clone(),
+                self.caps.download.clone(),
                 &self.tasks,
                 self.stop.child_token(),
             );
@@ -111,6 +116,7 @@ impl Transfers {
             self.store.clone(),
             Arc::clone(&self.waiting),
             self.facts.clone(),
+            self.caps.upload.clone(),
             &self.tasks,
             self.stop.child_token(),
         );

@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::ids::PeerId;
 use crate::limits;
 
-/// Settings of one engine.
-#[derive(Debug, Clone)]
+/// Settings of one engine. What a recorded one does not name has its default.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct EngineConfig {
     /// The node's own name: what the members of a local network share a thin link by. `None`: it takes no part in that.
     pub me: Option<PeerId>,
