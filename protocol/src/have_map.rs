@@ -91,6 +91,20 @@ impl HaveMap {
         bits(self.words.iter().copied())
     }
 
+    /// The first piece of the map.
+    pub fn first(&self) -> Option<Piece> {
+        self.iter().next()
+    }
+
+    /// The first piece from `from` on that both maps have.
+    pub fn first_common(&self, other: &Self, from: Piece) -> Option<Piece> {
+        let first = (from.0 / WORD_BITS) as usize;
+        let both = self.words.iter().zip(&other.words).map(|(a, b)| a & b).enumerate().skip(first);
+        let after = both.map(|(index, word)| if index == first { word & (u64::MAX << (from.0 % WORD_BITS)) } else { word });
+        let (word, index) = after.zip(from.0 / WORD_BITS..).find(|(word, _)| *word != 0)?;
+        Some(Piece(index * WORD_BITS + word.trailing_zeros()))
+    }
+
     /// The pieces of this map that the other one lacks, in order.
     pub fn without<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = Piece> + 'a {
         bits(self.words.iter().zip(&other.words).map(|(a, b)| a & !b))
@@ -256,6 +270,10 @@ mod tests {
                 prop_assert_eq!(left.nth_common(&right, rank as u32), Some(*piece));
             }
             prop_assert_eq!(left.nth_common(&right, common.len() as u32), None);
+            for from in (0..pieces).step_by(7).map(Piece) {
+                prop_assert_eq!(left.first_common(&right, from), common.iter().copied().find(|piece| *piece >= from));
+            }
+            prop_assert_eq!(left.first(), left.iter().next());
             prop_assert_eq!(left.intersects(&right), !common.is_empty());
             let lacking: Vec<Piece> = left.iter().filter(|&piece| !right.contains(piece)).collect();
             prop_assert_eq!(left.without(&right).collect::<Vec<_>>(), lacking.clone());

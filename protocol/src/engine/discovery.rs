@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::peer::Peer;
-use super::{Alarm, Engine, Event, Output, PeerClass, Want};
+use super::{Alarm, Engine, Event, Order, Output, PeerClass, Want};
 use crate::geometry::Geometry;
 use crate::ids::{BlobHash, PeerId, SwarmId};
 use crate::limits;
@@ -67,10 +67,11 @@ impl Engine {
     }
 
     fn want(&mut self, want: Want) {
-        let Want { blob, size, held, order: _ } = want;
+        let Want { blob, size, held, order: wanted } = want;
         let order = self.next_order;
         self.next_order += 1;
         let download = self.downloads.entry(blob).or_insert_with(|| Download::new(blob, order));
+        download.set_streamed(download.is_streamed() || wanted == Order::Stream);
         if let Some(size) = size
             && download.geometry().is_none()
         {

@@ -15,6 +15,8 @@ use crate::wire::Message;
 /// How often sources are looked at while there is enough to ask for: credits that have grown stale go back.
 const RESCUE_PAUSE: Duration = Duration::from_secs(1);
 
+/// What a reader may be ahead of: the next so many bytes come in order, the rest rarest first.
+const STREAM_WINDOW: u64 = 16 * 1024 * 1024;
 /// What is kept of the widest path at each delivery over a narrower one.
 const WIDEST_KEPT: (u64, u64) = (31, 32);
 
@@ -36,7 +38,14 @@ impl Engine {
 
     pub(super) fn pause(&mut self, paused: bool) {
         self.paused = paused;
-        if !paused {
+        if paused {
+            // Sources that held credits ready for us would take us for hoarders.
+            let sources: Vec<PeerId> = self.peers.keys().copied().collect();
+            for source in sources {
+                self.return_credits(source);
+                self.tell_use(source);
+            }
+        } else {
             self.mark_sources_ready();
         }
     }
@@ -157,6 +166,10 @@ impl Engine {
             let has = claimable.as_ref().unwrap_or(has);
             let end = last.filter(|(on, _)| *on == blob).map(|(_, end)| end);
             let block = source.block_bytes();
+            let next = download.is_streamed().then(|| piece_picker::pick_next(download, has, block, STREAM_WINDOW)).flatten();
+            if let Some(span) = next {
+                return Some(Choice { blob, size: geometry.size(), span, probe: false });
+            }
             if let Some(span) = piece_picker::pick(download, has, block, end, &mut self.random) {
                 return Some(Choice { blob, size: geometry.size(), span, probe: false });
             }
@@ -351,7 +364,7 @@ impl Engine {
             let Some(request) = self.abandon(id) else { return };
             self.emit(Output::Cancel { request: id, provider });
             let Some(state) = self.peers.get_mut(&provider) else { continue };
-            let (given_up, silent) = (state.source.late(request.bytes), !state.source.has_delivered());
+            let (given_up, silent) = (state.source.late(self.now, request.bytes), !state.source.has_delivered());
             self.send(provider, Message::Cancel { request: id });
             if silent {
                 self.strike(provider, Misdeed::Late, Some(request.blob));

@@ -95,7 +95,7 @@ mod tests {
     #[test]
     fn who_was_told_to_wait_waits_and_who_never_used_one_gets_few() {
         let mut waits = taker(0, 10, PeerClass::Wan, 1);
-        waits.skip_until = NOW + std::time::Duration::from_nanos(1);
+        waits.skip_until = NOW + Duration::from_nanos(1);
         assert_eq!(choice(&[waits, taker(9, 10, PeerClass::Wan, 2)], 0), Some(1));
         let mut unproved = taker(0, 10, PeerClass::Wan, 1);
         unproved.has_redeemed = false;
