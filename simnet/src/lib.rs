@@ -6,8 +6,10 @@
 //! `docs/simnet.md`. The floors, from the ground up: `agenda link frame_length group_set small_map network` ← `store directory names
 //! transfers books copies` ← `hostile scenario` ← `routes cuts drive` ← `fold trace recording check report` ← `host sites` ← `world`;
 //! beside them, above `report`: `pages`; and `flight`, which needs none of them: what a real node's engine saw, gone through again.
+//! Beside the world too, on `agenda link network scenario routes`: [`baseline`], how others distribute.
 
 mod agenda;
+pub mod baseline;
 mod books;
 mod check;
 mod copies;
