@@ -6,7 +6,7 @@ use p2pweights_tests::agreement::{Agreement, Case, MBIT};
 const APART: u64 = 100;
 
 /// Short, since it runs with every test.
-const CASE: Case = Case { fetchers: 4, up_bytes_per_s: 40 * MBIT, down_bytes_per_s: 100 * MBIT, bytes: 30_000_000 };
+const CASE: Case = Case { fetchers: 4, up_bytes_per_s: 40 * MBIT, down_bytes_per_s: 100 * MBIT, bytes: 40_000_000 };
 
 fn agrees(agreement: &Agreement) -> bool {
     agreement.ratio_permille().abs_diff(1000) <= APART

@@ -46,6 +46,19 @@ pub enum Fact {
 /// The sender of facts. Bounded; the driver never waits for the data plane, so it always drains.
 pub type Facts = mpsc::Sender<Fact>;
 
+/// What binds a stream to its node.
+#[derive(Debug, Clone)]
+struct Bonds {
+    /// Who is told what became of it.
+    facts: Facts,
+    /// How fast it may go, together with others.
+    cap: Cap,
+    /// Who waits for its end.
+    tasks: TaskTracker,
+    /// Who ends it.
+    stop: CancellationToken,
+}
+
 /// A lock taken even if another thread panicked with it: every change under these locks is complete.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -94,10 +107,7 @@ impl Transfers {
                 self.connector.clone(),
                 Arc::clone(&self.writers),
                 self.syncer.handle(),
-                self.facts.clone(),
-                self.caps.download.clone(),
-                &self.tasks,
-                self.stop.child_token(),
+                self.bonds(&self.caps.download),
             );
             self.receivers.insert(provider, receiver);
         }
@@ -110,16 +120,7 @@ impl Transfers {
 
     /// A peer opened a bulk stream: serve it.
     pub fn accept(&self, peer: PeerId, stream: BulkStream) {
-        send::start(
-            peer,
-            stream,
-            self.store.clone(),
-            Arc::clone(&self.waiting),
-            self.facts.clone(),
-            self.caps.upload.clone(),
-            &self.tasks,
-            self.stop.child_token(),
-        );
+        send::start(peer, stream, self.store.clone(), Arc::clone(&self.waiting), self.bonds(&self.caps.upload));
     }
 
     /// Serves a request.
@@ -161,6 +162,10 @@ impl Transfers {
         self.syncer.stop();
         self.tasks.close();
         self.tasks.wait().await;
+    }
+
+    fn bonds(&self, cap: &Cap) -> Bonds {
+        Bonds { facts: self.facts.clone(), cap: cap.clone(), tasks: self.tasks.clone(), stop: self.stop.child_token() }
     }
 
     fn report(&self, fact: Fact) {

@@ -23,7 +23,7 @@ use tracing::{debug, warn};
 
 use super::buffers::{self, BUFFER_BYTES, BlockingReader, Pool};
 use super::sync::{SyncHandle, store_failed};
-use super::{Cap, Fact, Facts, Writers, locked};
+use super::{Bonds, Cap, Fact, Facts, Writers, locked};
 use crate::net::{BulkConnector, BulkStream};
 use crate::store::{Receipt, ReceiveError, StoreError};
 
@@ -51,16 +51,8 @@ impl Drop for Receiver {
 
 impl Receiver {
     /// Opens the stream in the background.
-    pub fn start(
-        provider: PeerId,
-        connector: BulkConnector,
-        writers: Arc<Writers>,
-        syncer: SyncHandle,
-        facts: Facts,
-        cap: Cap,
-        tasks: &TaskTracker,
-        stop: CancellationToken,
-    ) -> Self {
+    pub fn start(provider: PeerId, connector: BulkConnector, writers: Arc<Writers>, syncer: SyncHandle, bonds: Bonds) -> Self {
+        let Bonds { facts, cap, tasks, stop } = bonds;
         let (requests, queue) = mpsc::channel(QUEUE);
         let open = Open::default();
         let receiver = Self { requests, open: Arc::clone(&open), stop: stop.clone() };

@@ -14,12 +14,10 @@ use p2pweights_protocol::wire::{BULK_REQUEST_BYTES, BulkRequest, BulkResponse, B
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
 use super::buffers::{self, BlockingWriter, Marked, Pool};
-use super::{Cap, Fact, Facts, locked};
+use super::{Bonds, Cap, Fact, Facts, locked};
 use crate::net::BulkStream;
 use crate::store::{BlobReader, ReadError, Store, StoreError};
 
@@ -116,16 +114,8 @@ impl Waiting {
 }
 
 /// Serves a stream until it ends.
-pub fn start(
-    peer: PeerId,
-    stream: BulkStream,
-    store: Store,
-    waiting: Arc<Waiting>,
-    facts: Facts,
-    cap: Cap,
-    tasks: &TaskTracker,
-    stop: CancellationToken,
-) {
+pub fn start(peer: PeerId, stream: BulkStream, store: Store, waiting: Arc<Waiting>, bonds: Bonds) {
+    let Bonds { facts, cap, tasks, stop } = bonds;
     let id = waiting.next_stream.fetch_add(1, Ordering::Relaxed);
     let server = Arc::new(Server { peer, id, store, waiting, facts });
     let tracker = tasks.clone();
