@@ -10,10 +10,12 @@ mod disks;
 mod leaving;
 mod meetings;
 mod moments;
+mod progress;
 mod sampling;
 mod troubles;
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use p2pweights_protocol::engine::{Input, Output};
@@ -39,7 +41,10 @@ use crate::transfers::{Block, Transfers};
 use crossings::Crossing;
 use disks::Writing;
 use moments::Moments;
+use progress::PROGRESS_EVERY;
 use troubles::Side;
+
+pub use progress::Progress;
 
 /// Violations after which a world ends early.
 const VIOLATIONS: usize = 5;
@@ -167,9 +172,18 @@ pub struct World {
 impl World {
     /// Runs a scenario to its end.
     pub fn run(scenario: Scenario) -> Report {
+        Self::run_with(scenario, &mut |_| ControlFlow::Continue(()))
+    }
+
+    /// Runs a scenario to its end, or until whoever is told how far it is wants no more.
+    pub fn run_with(scenario: Scenario, watch: &mut dyn FnMut(&Progress) -> ControlFlow<()>) -> Report {
         let mut world = Self::new(scenario);
-        let mut done_at = None;
+        let (mut done_at, mut happened) = (None, 0_u32);
         while let Some(next) = world.agenda.next_at() {
+            happened = happened.wrapping_add(1);
+            if happened.is_multiple_of(PROGRESS_EVERY) && watch(&world.progress()).is_break() {
+                break;
+            }
             let until = Instant::START + world.scenario.until;
             if next > until || world.trace.events() >= world.scenario.max_events {
                 break;
