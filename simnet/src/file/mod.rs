@@ -1,7 +1,7 @@
 //! Scenario files: from TOML to a [`Scenario`], and back for those that are written by the program. Errors name file, line and key. Reads
 //! text, not the disk; all keys are listed in `docs/simnet.md`.
 //!
-//! From the ground up: `either place merge` ← `tables` ← `arrivals befalling refuse` ← `build standing`.
+//! From the ground up: `either place merge` ← `tables` ← `arrivals befalling refuse` ← `build` ← `singling standing`.
 
 mod arrivals;
 mod befalling;
@@ -10,6 +10,7 @@ mod either;
 mod merge;
 mod place;
 mod refuse;
+mod singling;
 mod standing;
 mod tables;
 
