@@ -10,10 +10,12 @@ mod disks;
 mod leaving;
 mod meetings;
 mod moments;
+mod progress;
 mod sampling;
 mod troubles;
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use p2pweights_protocol::engine::{Engine, Input};
@@ -41,7 +43,10 @@ use crate::transfers::{Block, Transfers};
 use crossings::Crossing;
 use disks::Writing;
 use moments::Moments;
+use progress::PROGRESS_EVERY;
 use troubles::Side;
+
+pub use progress::Progress;
 
 /// Violations after which a world ends early.
 const VIOLATIONS: usize = 5;
@@ -171,8 +176,13 @@ pub struct World {
 impl World {
     /// Runs a scenario to its end.
     pub fn run(scenario: Scenario) -> Report {
+        Self::run_with(scenario, &mut |_| ControlFlow::Continue(()))
+    }
+
+    /// Runs a scenario to its end, or until whoever is told how far it is wants no more.
+    pub fn run_with(scenario: Scenario, watch: &mut dyn FnMut(&Progress) -> ControlFlow<()>) -> Report {
         let mut world = Self::new(scenario);
-        world.proceed();
+        world.proceed(watch);
         world.report()
     }
 
@@ -181,14 +191,18 @@ impl World {
         let recording = Recording::new(scenario.engine.clone(), every, scenario.hosts.len());
         let mut world = Self::new(scenario);
         world.recording = Some(recording);
-        world.proceed();
+        world.proceed(&mut |_| ControlFlow::Continue(()));
         let recording = world.recording.take().expect("put there above");
         (world.report(), recording)
     }
 
-    fn proceed(&mut self) {
-        let mut done_at = None;
+    fn proceed(&mut self, watch: &mut dyn FnMut(&Progress) -> ControlFlow<()>) {
+        let (mut done_at, mut happened) = (None, 0_u32);
         while let Some(next) = self.agenda.next_at() {
+            happened = happened.wrapping_add(1);
+            if happened.is_multiple_of(PROGRESS_EVERY) && watch(&self.progress()).is_break() {
+                break;
+            }
             let until = Instant::START + self.scenario.until;
             if next > until || self.trace.events() >= self.scenario.max_events {
                 break;

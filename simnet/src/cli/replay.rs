@@ -1,0 +1,85 @@
+//! `simnet replay`: one seed again, and what happened before it went wrong. The first run finds the moment, the second keeps the lines.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::time::Duration;
+
+use p2pweights_protocol::time::Instant;
+use p2pweights_simnet::{Progress, Report, World};
+
+use super::args::ReplayArguments;
+use super::failure::Failure;
+use super::interrupts::Interrupts;
+use super::output::{Output, duration};
+use super::progress::Show;
+use super::source::Source;
+use super::trial::{self, Outcome, rule_line};
+
+/// How the flight log of a real node is called.
+const FLIGHT: &str = "flight";
+
+/// Replays a seed of a scenario, or the flight log of a node.
+pub fn run(arguments: &ReplayArguments, output: Output, interrupts: &Interrupts) -> Result<(), Failure> {
+    let given = &arguments.seed.file;
+    if Path::new(given).extension().is_some_and(|extension| extension == FLIGHT) {
+        return flight(given);
+    }
+    let source = Source::load(given, arguments.seed.form.form())?;
+    let seed = arguments.seed.seed.unwrap_or(source.file.seed);
+    let (outcome, report) = watched(&source, seed, output, interrupts)?;
+    let why = why(&outcome, &report);
+    let mut scenario = source.file.scenario(seed)?;
+    scenario.keep_lines = arguments.lines;
+    if let Some(violation) = report.violations.first() {
+        scenario.until = scenario.until.min(violation.at - Instant::START);
+    }
+    let again = World::run_with(scenario, &mut |_| flow(interrupts));
+    if output.is_json() {
+        return output.json(&serde_json::json!({ "outcome": outcome, "why": why, "lines": again.lines }));
+    }
+    again.lines.iter().try_for_each(|line| output.line(line))?;
+    output.line("")?;
+    why.iter().try_for_each(|line| output.line(line))?;
+    output.line(&format!("seed {seed}, digest {}; {} transfers", outcome.digest, outcome.transfers))
+}
+
+/// A flight log is replayed on a bare engine.
+fn flight(given: &str) -> Result<(), Failure> {
+    // The reader of flight logs is called here.
+    Err(Failure::Usage(format!("{given} is a flight log; this program can't replay those yet, only scenario files")))
+}
+
+fn flow(interrupts: &Interrupts) -> ControlFlow<()> {
+    if interrupts.wanted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+}
+
+/// Runs a seed with its progress shown.
+pub fn watched(source: &Source, seed: u64, output: Output, interrupts: &Interrupts) -> Result<(Outcome, Report), Failure> {
+    let mut show = Show::new(output, 1);
+    show.begin(0, format!("{} seed {seed}", source.file.name));
+    let ended = trial::run(&source.file, seed, &mut |progress: &Progress| {
+        show.at(0, progress);
+        flow(interrupts)
+    });
+    show.end(0);
+    ended?.ok_or(Failure::Interrupted)
+}
+
+/// What went wrong, or that nothing did.
+fn why(outcome: &Outcome, report: &Report) -> Vec<String> {
+    let mut lines: Vec<String> = report.violations.iter().map(|rule| format!("a rule was broken: {}", rule_line(rule))).collect();
+    let missed = outcome.figures.iter().filter(|figure| !figure.met);
+    lines.extend(missed.map(|figure| format!("{} is {}, and should be {}", figure.name, figure.result, figure.target)));
+    if !outcome.gone.is_empty() {
+        lines.push(format!("bytes are gone for good: {}", outcome.gone.join(", ")));
+    }
+    if outcome.storm {
+        lines.push("stopped because too much happened".into());
+    }
+    if lines.is_empty() {
+        let last = outcome.last_s.map(|last| duration(Duration::from_secs_f64(last)));
+        let last = last.map_or_else(String::new, |last| format!("; the last finished after {last}"));
+        lines.push(format!("nothing went wrong{last}"));
+    }
+    lines
+}
