@@ -7,7 +7,6 @@ use p2pweights_simnet::Scenario;
 
 use super::args::CompareArguments;
 use super::failure::Failure;
-use super::interrupts::Interrupts;
 use super::output::{Output, duration, table};
 use super::replay::watched;
 use super::source::Source;
@@ -28,10 +27,10 @@ fn rivals(_scenario: &Scenario) -> Vec<Rival> {
 }
 
 /// Compares them.
-pub fn run(arguments: &CompareArguments, output: Output, interrupts: &Interrupts) -> Result<(), Failure> {
+pub fn run(arguments: &CompareArguments, output: Output) -> Result<(), Failure> {
     let source = Source::load(&arguments.seed.file, arguments.seed.form.form())?;
     let seed = arguments.seed.seed.unwrap_or(source.file.seed);
-    let (_, report) = watched(&source, seed, output, interrupts)?;
+    let (_, report) = watched(&source, seed, output)?;
     let scenario = source.file.scenario(seed)?;
     let sent: u64 = report.hosts.iter().zip(&scenario.hosts).filter(|(_, plan)| !plan.fetches).map(|(host, _)| host.sent).sum();
     let finish = |host: &p2pweights_simnet::HostId| report.hosts[host.0].finished_at.map(|at| at - Instant::START);

@@ -9,7 +9,6 @@ use p2pweights_simnet::{Progress, Report, World};
 
 use super::args::ReplayArguments;
 use super::failure::Failure;
-use super::interrupts::Interrupts;
 use super::output::{Output, duration};
 use super::progress::Show;
 use super::source::Source;
@@ -19,21 +18,21 @@ use super::trial::{self, Outcome, rule_line};
 const FLIGHT: &str = "flight";
 
 /// Replays a seed of a scenario, or the flight log of a node.
-pub fn run(arguments: &ReplayArguments, output: Output, interrupts: &Interrupts) -> Result<(), Failure> {
+pub fn run(arguments: &ReplayArguments, output: Output) -> Result<(), Failure> {
     let given = &arguments.seed.file;
     if Path::new(given).extension().is_some_and(|extension| extension == FLIGHT) {
         return flight(given);
     }
     let source = Source::load(given, arguments.seed.form.form())?;
     let seed = arguments.seed.seed.unwrap_or(source.file.seed);
-    let (outcome, report) = watched(&source, seed, output, interrupts)?;
+    let (outcome, report) = watched(&source, seed, output)?;
     let why = why(&outcome, &report);
     let mut scenario = source.file.scenario(seed)?;
     scenario.keep_lines = arguments.lines;
     if let Some(violation) = report.violations.first() {
         scenario.until = scenario.until.min(violation.at - Instant::START);
     }
-    let again = World::run_with(scenario, &mut |_| flow(interrupts));
+    let again = World::run(scenario);
     if output.is_json() {
         return output.json(&serde_json::json!({ "outcome": outcome, "why": why, "lines": again.lines }));
     }
@@ -49,20 +48,17 @@ fn flight(given: &str) -> Result<(), Failure> {
     Err(Failure::Usage(format!("{given} is a flight log; this program can't replay those yet, only scenario files")))
 }
 
-fn flow(interrupts: &Interrupts) -> ControlFlow<()> {
-    if interrupts.wanted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-}
-
 /// Runs a seed with its progress shown.
-pub fn watched(source: &Source, seed: u64, output: Output, interrupts: &Interrupts) -> Result<(Outcome, Report), Failure> {
+pub fn watched(source: &Source, seed: u64, output: Output) -> Result<(Outcome, Report), Failure> {
     let mut show = Show::new(output, 1);
     show.begin(0, format!("{} seed {seed}", source.file.name));
     let ended = trial::run(&source.file, seed, &mut |progress: &Progress| {
         show.at(0, progress);
-        flow(interrupts)
+        ControlFlow::Continue(())
     });
     show.end(0);
-    ended?.ok_or(Failure::Interrupted)
+    // Only a watcher that says so ends a world early.
+    Ok(ended?.expect("it ran to its end"))
 }
 
 /// What went wrong, or that nothing did.
