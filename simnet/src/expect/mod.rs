@@ -4,6 +4,7 @@
 mod figures;
 
 use std::fmt;
+use std::ops::ControlFlow;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -139,9 +140,10 @@ fn lone_first_bytes(scenario: &Scenario) -> Option<Duration> {
     });
     lone.hosts.iter_mut().for_each(|plan| plan.starts_at = Duration::ZERO);
     (lone.faults, lone.keep_lines) = (Vec::new(), 0);
-    // It is over as soon as there is something to read: nothing else is asked of it.
-    lone.until = lone.until.min(Duration::from_secs(3600));
-    let report = World::run(lone);
+    // Nothing else is asked of it than when there is something to read.
+    let report = World::run_with(lone, &mut |progress| {
+        if progress.received > 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
     let reader = report.fetchers.first()?;
     let host = &report.hosts[reader.0];
     Some(host.first_bytes_at? - host.began_at?)
