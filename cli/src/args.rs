@@ -9,7 +9,7 @@ use clap_complete::Shell;
 use p2pweights_node::config;
 use p2pweights_protocol::ids::BlobHash;
 
-use crate::settings::{parse_api, parse_network};
+use crate::settings::{parse_api, parse_cap, parse_network};
 
 /// What a link begins with.
 const LINK_SCHEME: &str = "p2pweights:";
@@ -149,6 +149,20 @@ pub struct NetworkArguments {
     pub no_mdns: bool,
 }
 
+/// Flags of the verbs that move payload.
+#[derive(Debug, Default, Args)]
+pub struct PayloadArguments {
+    /// Most payload that goes out, such as 20Mbit/s, 2MB/s or 512KiB/s [default: off, as the link allows]
+    #[arg(long, value_name = "RATE", value_parser = checked_cap)]
+    pub max_upload: Option<String>,
+    /// Most payload that comes in, likewise
+    #[arg(long, value_name = "RATE", value_parser = checked_cap)]
+    pub max_download: Option<String>,
+    /// File to write everything into that the node is told and decides, for a report of a fault [default: off]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub flight_log: Option<PathBuf>,
+}
+
 /// `node`
 #[derive(Debug, Args)]
 pub struct NodeArguments {
@@ -158,6 +172,9 @@ pub struct NodeArguments {
     /// Network flags.
     #[command(flatten)]
     pub network: NetworkArguments,
+    /// Payload flags.
+    #[command(flatten)]
+    pub payload: PayloadArguments,
     /// Where the local API listens, or `off` [default: 127.0.0.1:0, a free port]
     #[arg(long, value_name = "ADDR:PORT", value_parser = checked_api)]
     pub api: Option<String>,
@@ -207,6 +224,9 @@ pub struct FetchArguments {
     /// Network flags.
     #[command(flatten)]
     pub network: NetworkArguments,
+    /// Payload flags.
+    #[command(flatten)]
+    pub payload: PayloadArguments,
     /// Give up when nothing has arrived for this long
     #[arg(long, value_name = "SECS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
     pub timeout: u64,
@@ -282,6 +302,11 @@ fn checked_listen(text: &str) -> Result<String, String> {
 
 fn checked_peer(text: &str) -> Result<String, String> {
     config::parse_peer(text)?;
+    Ok(text.to_owned())
+}
+
+fn checked_cap(text: &str) -> Result<String, String> {
+    parse_cap(text)?;
     Ok(text.to_owned())
 }
 

@@ -42,6 +42,46 @@ pub fn parse(text: &str) -> Result<u64, String> {
     Ok(bytes as u64)
 }
 
+/// Units a rate may be written in; bits of networks are counted in thousands.
+const RATE_UNITS: [(&str, u64); 9] = [
+    ("GiB/s", 8 << 30),
+    ("MiB/s", 8 << 20),
+    ("KiB/s", 8 << 10),
+    ("GB/s", 8_000_000_000),
+    ("MB/s", 8_000_000),
+    ("kB/s", 8_000),
+    ("Gbit/s", 1_000_000_000),
+    ("Mbit/s", 1_000_000),
+    ("kbit/s", 1_000),
+];
+
+/// Reads `20Mbit/s`, `2.5 MB/s`, `512KiB/s` as bytes a second.
+pub fn parse_rate(text: &str) -> Result<u64, String> {
+    let wrong = || format!("{text:?} is no rate; write it like 20Mbit/s, 2MB/s or 512KiB/s");
+    let trimmed = text.trim();
+    let split = trimmed.find(|c: char| !c.is_ascii_digit() && c != '.' && c != '_').unwrap_or(trimmed.len());
+    let (number, unit) = trimmed.split_at(split);
+    let (_, bits) = RATE_UNITS.iter().find(|(name, _)| *name == unit.trim()).ok_or_else(wrong)?;
+    let number = number.replace('_', "");
+    if let Ok(whole) = number.parse::<u64>() {
+        return whole.checked_mul(*bits).map(|bits| bits / 8).ok_or_else(|| format!("{text:?} is too large"));
+    }
+    let value: f64 = number.parse().map_err(|_| wrong())?;
+    let bytes = value * *bits as f64 / 8.0;
+    if bytes >= u64::MAX as f64 { Err(format!("{text:?} is too large")) } else { Ok(bytes as u64) }
+}
+
+/// A rate that reads back as the same: the unit that gives the shortest whole number, `20Mbit/s`.
+pub fn exact_rate(bytes_per_s: u64) -> String {
+    let bits = u128::from(bytes_per_s) * 8;
+    let whole = RATE_UNITS.iter().filter(|(_, unit)| bits.is_multiple_of(u128::from(*unit)));
+    let shortest = whole.map(|(name, unit)| (bits / u128::from(*unit), name)).min_by_key(|(number, name)| (*number, name.len()));
+    match shortest {
+        Some((number, name)) => format!("{number}{name}"),
+        None => format!("{}.{:03}kbit/s", bits / 1000, bits % 1000),
+    }
+}
+
 /// `91.2 MiB`.
 pub fn bytes(count: u64) -> String {
     if count < 1 << 10 {
@@ -103,6 +143,27 @@ mod tests {
         assert!(parse("12 parsecs").unwrap_err().contains("parsecs"));
         for text in ["", "MiB", "-1", "1..2", "99999999999TiB"] {
             assert!(parse(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn rates_are_read_with_their_units_and_read_back() {
+        for (text, expected) in [
+            ("20Mbit/s", 2_500_000),
+            ("2MB/s", 2_000_000),
+            ("512KiB/s", 512 << 10),
+            ("1.5 Gbit/s", 187_500_000),
+            ("1_000 kbit/s", 125_000),
+        ] {
+            assert_eq!(parse_rate(text), Ok(expected), "{text}");
+        }
+        for text in ["", "20", "20Mbit", "20 Mb/s", "Mbit/s", "-1MB/s", "1..2MB/s", "1 parsec/s"] {
+            assert!(parse_rate(text).unwrap_err().contains("20Mbit/s"), "{text:?}");
+        }
+        assert!(parse_rate("99999999999GiB/s").unwrap_err().contains("too large"));
+        for (rate, text) in [(2_500_000, "20Mbit/s"), (2_000_000, "2MB/s"), (512 << 10, "512KiB/s"), (1001, "8.008kbit/s")] {
+            assert_eq!(exact_rate(rate), text);
+            assert_eq!(parse_rate(text), Ok(rate));
         }
     }
 

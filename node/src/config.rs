@@ -1,6 +1,7 @@
 //! Settings of a node, resolved: where they came from (file, environment, flags) is the command line's business.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,6 +10,9 @@ use libp2p::multiaddr::Protocol;
 
 /// The network that a node joins unless told otherwise.
 pub const DEFAULT_NETWORK: &str = "main";
+
+/// Lowest cap: 256 KiB, the smallest block, must arrive within the ten seconds after which a source counts as dead.
+pub const MIN_RATE_BYTES_PER_S: u64 = 32 * 1024;
 
 /// Everything a node needs to know to start.
 #[derive(Debug, Clone)]
@@ -27,6 +31,14 @@ pub struct NodeConfig {
     pub api: Option<SocketAddr>,
     /// Bytes of free disk that are never used. Default 256 MiB: room for the index and the rest of the system.
     pub reserve_bytes: u64,
+    /// Most payload that goes out in a second, in bytes, over all peers; `None` for what the link gives, the default: a cap is for links
+    /// that others need too. Not below [`MIN_RATE_BYTES_PER_S`].
+    pub max_upload_bytes_per_s: Option<NonZeroU64>,
+    /// The same for what comes in.
+    pub max_download_bytes_per_s: Option<NonZeroU64>,
+    /// Where what the engine sees and decides is written down, for simnet to go through again; `None` for nowhere, the default: the log
+    /// names every peer and blob.
+    pub flight_log: Option<PathBuf>,
     /// How long shutdown may take before what is left is dropped. Default 10 s.
     pub shutdown_timeout: Duration,
 }
@@ -42,6 +54,9 @@ impl NodeConfig {
             mdns: true,
             api: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
             reserve_bytes: 256 * 1024 * 1024,
+            max_upload_bytes_per_s: None,
+            max_download_bytes_per_s: None,
+            flight_log: None,
             shutdown_timeout: Duration::from_secs(10),
         }
     }

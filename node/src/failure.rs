@@ -5,6 +5,7 @@ use std::error::Error;
 use p2pweights_protocol::link::LinkError;
 use p2pweights_protocol::manifest::ManifestError;
 
+use crate::driver::FlightError;
 use crate::identity::IdentityError;
 use crate::net::NetError;
 use crate::report::{Failure, FailureKind};
@@ -88,6 +89,16 @@ impl From<NetError> for Failure {
 impl From<IdentityError> for Failure {
     fn from(error: IdentityError) -> Self {
         Self::new(FailureKind::Disk, phrase(&error))
+    }
+}
+
+impl From<FlightError> for Failure {
+    fn from(error: FlightError) -> Self {
+        let kind = match &error {
+            FlightError::Taken { .. } => FailureKind::Refused,
+            FlightError::Write { .. } => FailureKind::Disk,
+        };
+        Self::new(kind, phrase(&error))
     }
 }
 

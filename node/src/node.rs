@@ -13,12 +13,12 @@ use tracing::{info, warn};
 use crate::api::Server;
 use crate::clock::Clock;
 use crate::config::NodeConfig;
-use crate::driver::{Driver, DriverHandle};
+use crate::driver::{Driver, DriverHandle, FlightFile};
 use crate::failure::phrase;
 use crate::fetch;
 use crate::identity;
 use crate::inventory;
-use crate::net::{Net, NetConfig, NetStatus};
+use crate::net::{Net, NetConfig, NetError, NetStatus, from_libp2p};
 use crate::peer_name::peer_name;
 use crate::publish;
 use crate::report::{
@@ -26,7 +26,7 @@ use crate::report::{
     ShowReport, StatusReport, SwarmReport, VerifyReport, WithdrawnReport,
 };
 use crate::store::{Store, StoreConfig};
-use crate::transfer::Transfers;
+use crate::transfer::{Cap, Caps, Transfers};
 
 /// Facts that may wait for the driver: a few for each of some hundred streams.
 const FACTS: usize = 4096;
@@ -81,6 +81,11 @@ impl Node {
         let store = open_store(&config).await?;
         let dir = config.data_dir.clone();
         let keypair = blocking(move || Ok(identity::load_or_create(&dir)?)).await?;
+        let flight = match config.flight_log.clone() {
+            Some(path) => Some(blocking(move || Ok(FlightFile::create(&path)?)).await?),
+            None => None,
+        };
+        let me = from_libp2p(&keypair.public().to_peer_id()).ok_or_else(|| Failure::internal(&NetError::Keypair))?;
         let clock = Clock::start();
         let (net, events) = Net::start(NetConfig {
             keypair,
@@ -92,9 +97,10 @@ impl Node {
         })
         .await?;
         let (facts, fact_queue) = mpsc::channel(FACTS);
-        let transfers = Transfers::new(net.bulk_connector(), store.clone(), facts);
+        let caps = Caps { upload: Cap::new(config.max_upload_bytes_per_s), download: Cap::new(config.max_download_bytes_per_s) };
+        let transfers = Transfers::new(net.bulk_connector(), store.clone(), facts, caps);
         let seed = getrandom::u64().map_err(|error| Failure::internal(&error))?;
-        let (driver, handle) = Driver::new(clock, net.clone(), transfers, seed);
+        let (driver, handle) = Driver::new(clock, net.clone(), transfers, me, seed, flight);
         let stop = CancellationToken::new();
         let driver = tokio::spawn(driver.run(fact_queue, events, stop.clone()));
         let core = Arc::new(Core {

@@ -91,6 +91,20 @@ impl HaveMap {
         bits(self.words.iter().copied())
     }
 
+    /// The first piece of the map.
+    pub fn first(&self) -> Option<Piece> {
+        self.iter().next()
+    }
+
+    /// The first piece from `from` on that both maps have.
+    pub fn first_common(&self, other: &Self, from: Piece) -> Option<Piece> {
+        let first = (from.0 / WORD_BITS) as usize;
+        let both = self.words.iter().zip(&other.words).map(|(a, b)| a & b).enumerate().skip(first);
+        let after = both.map(|(index, word)| if index == first { word & (u64::MAX << (from.0 % WORD_BITS)) } else { word });
+        let (word, index) = after.zip(from.0 / WORD_BITS..).find(|(word, _)| *word != 0)?;
+        Some(Piece(index * WORD_BITS + word.trailing_zeros()))
+    }
+
     /// The pieces of this map that the other one lacks, in order.
     pub fn without<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = Piece> + 'a {
         bits(self.words.iter().zip(&other.words).map(|(a, b)| a & !b))
@@ -99,6 +113,23 @@ impl HaveMap {
     /// Whether the maps share a piece.
     pub fn intersects(&self, other: &Self) -> bool {
         self.words.iter().zip(&other.words).any(|(a, b)| a & b != 0)
+    }
+
+    /// Keeps the pieces that the other map has too.
+    pub fn retain_common(&mut self, other: &Self) {
+        let theirs = other.words.iter().chain(std::iter::repeat(&0));
+        self.words.iter_mut().zip(theirs).for_each(|(word, other)| *word &= other);
+        self.recount();
+    }
+
+    /// Keeps the pieces that the other map lacks.
+    pub fn retain_without(&mut self, other: &Self) {
+        self.words.iter_mut().zip(&other.words).for_each(|(word, other)| *word &= !other);
+        self.recount();
+    }
+
+    fn recount(&mut self) {
+        self.held = self.words.iter().map(|word| word.count_ones()).sum();
     }
 
     /// Some pieces that both maps have, scattered over the whole map; at least one if there is one, and each at most once. Looks at no
@@ -165,7 +196,7 @@ impl HaveMap {
         for (index, byte) in bytes.iter().enumerate() {
             map.words[index / 8] |= u64::from(*byte) << (index % 8 * 8);
         }
-        map.held = map.words.iter().map(|word| word.count_ones()).sum();
+        map.recount();
         let unused = map.words.len() as u32 * WORD_BITS - pieces;
         let stray = unused > 0 && map.words.last().is_some_and(|last| last.leading_zeros() < unused);
         (!stray).then_some(map)
@@ -239,9 +270,18 @@ mod tests {
                 prop_assert_eq!(left.nth_common(&right, rank as u32), Some(*piece));
             }
             prop_assert_eq!(left.nth_common(&right, common.len() as u32), None);
+            for from in (0..pieces).step_by(7).map(Piece) {
+                prop_assert_eq!(left.first_common(&right, from), common.iter().copied().find(|piece| *piece >= from));
+            }
+            prop_assert_eq!(left.first(), left.iter().next());
             prop_assert_eq!(left.intersects(&right), !common.is_empty());
             let lacking: Vec<Piece> = left.iter().filter(|&piece| !right.contains(piece)).collect();
-            prop_assert_eq!(left.without(&right).collect::<Vec<_>>(), lacking);
+            prop_assert_eq!(left.without(&right).collect::<Vec<_>>(), lacking.clone());
+            let (mut kept, mut rest) = (left.clone(), left.clone());
+            kept.retain_common(&right);
+            rest.retain_without(&right);
+            prop_assert_eq!((kept.iter().collect::<Vec<_>>(), kept.held() as usize), (common.clone(), common.len()));
+            prop_assert_eq!((rest.iter().collect::<Vec<_>>(), rest.held() as usize), (lacking.clone(), lacking.len()));
             let mut sample = left.sample_common(&right, &mut Random::new(seed), 24);
             prop_assert_eq!(sample.is_empty(), common.is_empty());
             prop_assert!(sample.iter().all(|piece| common.contains(piece)) && sample.len() <= 24);

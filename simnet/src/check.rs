@@ -1,17 +1,17 @@
 //! Rules that must hold in every world, checked apart from the code they are about: the checker keeps its own books, from what it sees
 //! go into an engine and come out of it, and from what the network really delivered.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use p2pweights_protocol::engine::{Engine, Event, FetchOutcome, Input, Output};
 use p2pweights_protocol::geometry::{Geometry, Piece, Span};
-use p2pweights_protocol::have_map::HaveMap;
-use p2pweights_protocol::ids::{BlobHash, PeerId, RequestId};
+use p2pweights_protocol::ids::{BlobHash, PeerId};
 use p2pweights_protocol::limits;
-use p2pweights_protocol::span_set::SpanSet;
 use p2pweights_protocol::time::Instant;
-use p2pweights_protocol::wire::Message;
+use p2pweights_protocol::wire::{HavePieces, Message, PieceRun};
 
+use crate::books::Books;
+use crate::group_set::GroupSet;
 use crate::network::HostId;
 
 /// Violations kept: after so many, more tell nothing.
@@ -30,42 +30,21 @@ pub struct Violation {
     pub what: String,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Open {
-    provider: PeerId,
-    bytes: u64,
-    given_up: bool,
-}
-
-/// One host's books.
-#[derive(Debug, Clone, Default)]
-struct Books {
-    /// Groups that truly came from a holder, or were there from the beginning.
-    true_groups: BTreeMap<BlobHash, SpanSet>,
-    /// Of those, the ones synced.
-    durable: BTreeMap<BlobHash, SpanSet>,
-    /// What was durable and turned out to have rotted: it may still be on its way.
-    rotted: BTreeMap<BlobHash, SpanSet>,
-    open: BTreeMap<RequestId, Open>,
-    ended: BTreeSet<RequestId>,
-    banned: BTreeMap<PeerId, Instant>,
-    delivered: BTreeSet<PeerId>,
-    /// Credits granted and not redeemed; returns and expiry are not counted, so this is an upper bound.
-    credits: BTreeMap<PeerId, u64>,
-}
-
 /// Everybody's books.
 #[derive(Debug)]
 pub struct Checker {
+    /// Books are kept of every so many hosts.
+    every: usize,
     books: Vec<Books>,
     sizes: BTreeMap<BlobHash, u64>,
     violations: Vec<Violation>,
 }
 
 impl Checker {
-    /// Blank books.
-    pub fn new(hosts: usize, sizes: BTreeMap<BlobHash, u64>) -> Self {
-        Self { books: vec![Books::default(); hosts], sizes, violations: Vec::new() }
+    /// Blank books, of one host in `every`.
+    pub fn new(hosts: usize, every: usize, sizes: BTreeMap<BlobHash, u64>) -> Self {
+        let every = every.max(1);
+        Self { every, books: vec![Books::default(); hosts.div_ceil(every)], sizes, violations: Vec::new() }
     }
 
     /// What was broken so far.
@@ -87,56 +66,58 @@ impl Checker {
 
     /// An honest host holds this from the beginning.
     pub fn place(&mut self, host: HostId, blob: BlobHash, span: Span) {
-        self.books[host.0].true_groups.entry(blob).or_default().insert(span);
-        self.books[host.0].durable.entry(blob).or_default().insert(span);
+        if let Some(books) = self.books_mut(host) {
+            books.held_mut(blob).truly.insert(span);
+            books.held_mut(blob).durable.insert(span);
+        }
     }
 
     /// Groups that prove came from a peer, who must have had them if it is honest.
     pub fn received(&mut self, now: Instant, host: HostId, from: Option<HostId>, blob: BlobHash, span: Span) {
         if let Some(from) = from
-            && !covers(&self.books[from.0].durable, blob, span)
-            && !self.books[from.0].had(blob, span)
+            && self.books(from).is_some_and(|books| !books.holds(blob, span) && !books.had(blob, span))
         {
             self.blame(now, from, format!("sent {span:?} of {blob:?} which it does not hold"));
         }
-        self.books[host.0].true_groups.entry(blob).or_default().insert(span);
+        if let Some(books) = self.books_mut(host) {
+            books.held_mut(blob).truly.insert(span);
+        }
     }
 
     /// Groups became durable.
     pub fn synced(&mut self, now: Instant, host: HostId, blob: BlobHash, span: Span) {
-        if !covers(&self.books[host.0].true_groups, blob, span) {
+        let Some(books) = self.books_mut(host) else { return };
+        let held = books.held_mut(blob);
+        held.durable.insert(span);
+        if !held.truly.covers(span) {
             self.blame(now, host, format!("stored {span:?} of {blob:?} which nobody sent"));
         }
-        self.books[host.0].durable.entry(blob).or_default().insert(span);
     }
 
     /// A host lost what was not synced, and its memory.
     pub fn crashed(&mut self, host: HostId) {
-        let durable = std::mem::take(&mut self.books[host.0].durable);
-        let rotted = std::mem::take(&mut self.books[host.0].rotted);
-        self.books[host.0] = Books { true_groups: durable.clone(), durable, rotted, ..Books::default() };
+        if let Some(books) = self.books_mut(host) {
+            books.crash();
+        }
     }
 
-    /// Groups that an honest host keeps though nobody sent them.
-    pub fn bad_groups(&self, host: HostId, blob: BlobHash, kept: &SpanSet) -> u64 {
-        let good = self.books[host.0].true_groups.get(&blob);
-        kept.runs().map(|run| run.groups() - good.map_or(0, |good| good.groups_within(run))).sum()
+    /// Groups that an honest host keeps though nobody sent them; 0 if no books are kept of it.
+    pub fn bad_groups(&self, host: HostId, blob: BlobHash, kept: &GroupSet) -> u64 {
+        let Some(books) = self.books(host) else { return 0 };
+        kept.runs().map(|run| run.groups() - books.truly_within(blob, run)).sum()
     }
 
     /// A fact goes into an engine.
     pub fn input(&mut self, now: Instant, host: HostId, input: &Input) {
-        let books = &mut self.books[host.0];
+        let Some(books) = self.books_mut(host) else { return };
         match input {
-            Input::FetchEnded { request, outcome, .. } => match books.open.remove(request) {
-                Some(open) => {
-                    books.ended.insert(*request);
-                    if *outcome == FetchOutcome::Delivered {
-                        books.delivered.insert(open.provider);
-                    }
+            Input::FetchEnded { request, outcome, .. } => {
+                let was_open = books.end(*request, *outcome == FetchOutcome::Delivered);
+                if !was_open {
+                    self.blame(now, host, format!("{request:?} ended without being open"));
                 }
-                None => self.blame(now, host, format!("{request:?} ended without being open")),
-            },
-            Input::PeerGone { peer } => books.gone(*peer),
+            }
+            Input::PeerGone { peer } => books.gone(peer),
             Input::SpanLost { blob, span } => books.lost(*blob, *span),
             _ => (),
         }
@@ -144,48 +125,45 @@ impl Checker {
 
     /// A wish comes out of an honest host's engine.
     pub fn output(&mut self, now: Instant, host: HostId, output: &Output) {
-        let books = &mut self.books[host.0];
-        let banned = |books: &Books, peer: &PeerId| books.banned.get(peer).is_some_and(|until| *until > now);
+        let Some(books) = self.books_mut(host) else { return };
         match output {
-            Output::Notify(Event::Banned { peer, until }) => {
-                books.banned.insert(*peer, *until);
-            }
-            Output::Hangup { peer, .. } => books.gone(*peer),
+            Output::Notify(Event::Banned { peer, until }) => books.peer_mut(peer).banned = Some(*until),
+            Output::Hangup { peer, .. } => books.gone(peer),
             Output::Cancel { request, .. } => {
-                if let Some(open) = books.open.get_mut(request) {
-                    open.given_up = true;
-                } else if !books.ended.contains(request) {
+                let known = books.give_up(*request);
+                if !known {
                     self.blame(now, host, format!("cancelled {request:?} which it never made"));
                 }
             }
             Output::Fetch { request, provider, blob, size, span, .. } => {
-                let refused = banned(books, provider);
-                let open = Open { provider: *provider, bytes: Geometry::of(*size).bytes_in(*span), given_up: false };
-                if books.open.insert(*request, open).is_some() || books.ended.contains(request) {
+                let new = books.open(*request, provider, Geometry::of(*size).bytes_in(*span));
+                let refused = books.is_banned(provider, now);
+                if !new {
                     self.blame(now, host, format!("named two requests {request:?}"));
                 }
                 if refused {
                     self.blame(now, host, format!("asked {provider:?} for {blob:?} in spite of its ban"));
                 }
-                self.check_bounds(now, host, *provider);
+                self.check_bounds(now, host, provider);
             }
             Output::Send { peer, message } => {
                 if let Message::Grant { credits, .. } = message {
-                    *books.credits.entry(*peer).or_default() += u64::from(*credits);
-                    if banned(books, peer) {
+                    books.peer_mut(peer).credits += u64::from(*credits);
+                    if books.is_banned(peer, now) {
                         self.blame(now, host, format!("granted {peer:?} credits in spite of its ban"));
                     }
                 }
                 self.check_claim(now, host, message);
             }
             Output::Serve { peer, request, blob, span } => {
-                let credits = books.credits.entry(*peer).or_default();
+                let credits = &mut books.peer_mut(peer).credits;
                 let paid = *credits > 0;
                 *credits = credits.saturating_sub(1);
+                let held = books.holds(*blob, *span);
                 if !paid {
                     self.blame(now, host, format!("serves {request:?} of {peer:?} without a credit"));
                 }
-                if !covers(&self.books[host.0].durable, *blob, *span) {
+                if !held {
                     self.blame(now, host, format!("serves {span:?} of {blob:?} which is not durable"));
                 }
             }
@@ -193,22 +171,25 @@ impl Checker {
         }
     }
 
-    /// What an honest engine says about itself after a step that changed its store.
-    pub fn offers(&mut self, now: Instant, host: HostId, engine: &Engine, blob: BlobHash) {
-        let Some(size) = self.sizes.get(&blob).copied() else { return };
-        if let Some(map) = engine.offered(blob)
-            && !self.all_durable(host, blob, Geometry::of(size), map.iter())
-        {
+    /// What an honest engine says about itself after a step that made groups durable: of the pieces of these groups, or of all.
+    pub fn offers(&mut self, now: Instant, host: HostId, engine: &Engine, (blob, span): (BlobHash, Span), all: bool) {
+        let (Some(size), Some(books)) = (self.sizes.get(&blob), self.books(host)) else { return };
+        let (Some(map), geometry) = (engine.offered(blob), Geometry::of(*size)) else { return };
+        let durable = |piece| geometry.piece_span(piece).is_some_and(|span| books.holds(blob, span));
+        let honest = if all {
+            map.iter().all(durable)
+        } else {
+            geometry.pieces_touching(span).filter(|piece| map.contains(*piece)).all(durable)
+        };
+        if !honest {
             self.blame(now, host, format!("offers pieces of {blob:?} that are not durable"));
         }
     }
 
-    fn check_bounds(&mut self, now: Instant, host: HostId, provider: PeerId) {
-        let books = &self.books[host.0];
-        let open = || books.open.values().filter(|open| !open.given_up);
-        let bytes: u64 = open().map(|open| open.bytes).sum();
-        let there = open().filter(|open| open.provider == provider).count();
-        let most = if books.delivered.contains(&provider) { limits::REQUESTS_PER_PEER } else { UNPROVED_REQUESTS };
+    fn check_bounds(&mut self, now: Instant, host: HostId, provider: &PeerId) {
+        let Some(books) = self.books(host) else { return };
+        let (bytes, there) = (books.open_bytes(), books.peer(provider).open);
+        let most = if books.peer(provider).delivered { limits::REQUESTS_PER_PEER } else { UNPROVED_REQUESTS };
         if there > most {
             self.blame(now, host, format!("{there} requests open at {provider:?}, allowed are {most}"));
         }
@@ -218,17 +199,20 @@ impl Checker {
     }
 
     fn check_claim(&mut self, now: Instant, host: HostId, message: &Message) {
+        let Some(books) = self.books(host) else { return };
         let (blob, honest) = match message {
             Message::Have { blob, size, pieces } => {
-                let geometry = Geometry::of(*size);
-                let map = pieces.to_map(geometry).unwrap_or_else(|| HaveMap::full(geometry.pieces()));
-                let right_size = self.sizes.get(blob) == Some(size);
-                (*blob, right_size && self.all_durable(host, *blob, geometry, map.iter()))
+                let (geometry, held) = (Geometry::of(*size), books.held(*blob));
+                let durable = match pieces.to_map(geometry).filter(|_| *pieces != HavePieces::All) {
+                    Some(map) => map.iter().all(|piece| run_is_held(held, geometry, PieceRun { first: piece, count: 1 })),
+                    None => geometry.whole().is_none_or(|whole| held.is_some_and(|held| held.covers(whole))),
+                };
+                (*blob, self.sizes.get(blob) == Some(size) && durable)
             }
             Message::HaveMore { blob, runs } => {
                 let Some(size) = self.sizes.get(blob) else { return };
-                let pieces = runs.iter().flat_map(|run| run.first.0..run.first.0 + run.count).map(Piece);
-                (*blob, self.all_durable(host, *blob, Geometry::of(*size), pieces))
+                let (geometry, held) = (Geometry::of(*size), books.held(*blob));
+                (*blob, runs.iter().all(|run| run_is_held(held, geometry, *run)))
             }
             _ => return,
         };
@@ -237,39 +221,28 @@ impl Checker {
         }
     }
 
-    fn all_durable(&self, host: HostId, blob: BlobHash, geometry: Geometry, mut pieces: impl Iterator<Item = Piece>) -> bool {
-        let durable = &self.books[host.0].durable;
-        pieces.all(|piece| geometry.piece_span(piece).is_some_and(|span| covers(durable, blob, span)))
+    fn books(&self, host: HostId) -> Option<&Books> {
+        host.0.is_multiple_of(self.every).then(|| &self.books[host.0 / self.every])
+    }
+
+    fn books_mut(&mut self, host: HostId) -> Option<&mut Books> {
+        host.0.is_multiple_of(self.every).then(|| &mut self.books[host.0 / self.every])
     }
 }
 
-impl Books {
-    fn lost(&mut self, blob: BlobHash, span: Span) {
-        let Some(durable) = self.durable.get_mut(&blob) else { return };
-        let rotted = self.rotted.entry(blob).or_default();
-        durable.overlaps(span).for_each(|run| _ = rotted.insert(run));
-        durable.remove(span);
-    }
-
-    /// Whether it has held all of this at one time or another.
-    fn had(&self, blob: BlobHash, span: Span) -> bool {
-        let Some(rotted) = self.rotted.get(&blob) else { return false };
-        let gaps = self.durable.get(&blob).map_or_else(|| vec![span], |durable| durable.gaps(span));
-        gaps.into_iter().all(|gap| rotted.covers(gap))
-    }
-
-    fn gone(&mut self, peer: PeerId) {
-        self.credits.remove(&peer);
-        self.open.values_mut().filter(|open| open.provider == peer).for_each(|open| open.given_up = true);
-    }
-}
-
-fn covers(held: &BTreeMap<BlobHash, SpanSet>, blob: BlobHash, span: Span) -> bool {
-    held.get(&blob).is_some_and(|held| held.covers(span))
+/// Whether a blob has such pieces, and all of them are held.
+fn run_is_held(held: Option<&GroupSet>, geometry: Geometry, run: PieceRun) -> bool {
+    let Some(last) = run.count.checked_sub(1) else { return true };
+    let first = geometry.piece_span(run.first);
+    let last = run.first.0.checked_add(last).and_then(|last| geometry.piece_span(Piece(last)));
+    let span = first.zip(last).and_then(|(first, last)| Span::new(first.start(), last.end()));
+    span.is_some_and(|span| held.is_some_and(|held| held.covers(span)))
 }
 
 #[cfg(test)]
 mod tests {
+    use p2pweights_protocol::ids::RequestId;
+
     use super::*;
 
     const BLOB: BlobHash = BlobHash([1; 32]);
@@ -279,7 +252,7 @@ mod tests {
     const NOW: Instant = Instant(1);
 
     fn checker() -> Checker {
-        Checker::new(2, [(BLOB, SIZE)].into())
+        Checker::new(2, 1, [(BLOB, SIZE)].into())
     }
 
     fn span(start: u64, end: u64) -> Span {
@@ -335,10 +308,7 @@ mod tests {
     fn claims_must_be_durable() {
         let mut checker = checker();
         checker.received(NOW, HERE, None, BLOB, span(0, 64));
-        let have = Output::Send {
-            peer: PEER,
-            message: Message::Have { blob: BLOB, size: SIZE, pieces: p2pweights_protocol::wire::HavePieces::All },
-        };
+        let have = Output::Send { peer: PEER, message: Message::Have { blob: BLOB, size: SIZE, pieces: HavePieces::All } };
         checker.output(NOW, HERE, &have);
         assert_eq!(broken(&checker).len(), 1);
         checker.synced(NOW, HERE, BLOB, span(0, 64));

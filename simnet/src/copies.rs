@@ -3,9 +3,9 @@
 
 use std::collections::BTreeMap;
 
+use crate::group_set::GroupSet;
 use p2pweights_protocol::geometry::{Geometry, Piece, Span};
 use p2pweights_protocol::ids::BlobHash;
-use p2pweights_protocol::span_set::SpanSet;
 
 /// Copies of one piece.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -30,7 +30,7 @@ impl Copies {
     }
 
     /// Changes the count of every piece that is whole in `held`.
-    pub fn each(&mut self, blob: BlobHash, held: &SpanSet, change: impl Fn(&mut Count)) {
+    pub fn each(&mut self, blob: BlobHash, held: &GroupSet, change: impl Fn(&mut Count)) {
         let Some((geometry, counts)) = self.blobs.get_mut(&blob) else { return };
         for run in held.runs() {
             for piece in whole_pieces(*geometry, run) {
@@ -40,7 +40,7 @@ impl Copies {
     }
 
     /// Changes the count of the pieces that touch `span` and are whole in `held`.
-    pub fn touched(&mut self, blob: BlobHash, held: &SpanSet, span: Span, change: impl Fn(&mut Count)) {
+    pub fn touched(&mut self, blob: BlobHash, held: &GroupSet, span: Span, change: impl Fn(&mut Count)) {
         let Some((geometry, counts)) = self.blobs.get_mut(&blob) else { return };
         for piece in geometry.pieces_touching(span) {
             if geometry.piece_span(piece).is_some_and(|whole| held.covers(whole))
@@ -82,7 +82,8 @@ mod tests {
         let (blob, geometry) = (BlobHash([1; 32]), Geometry::of(4 * 256 * 1024));
         let groups = geometry.piece_groups();
         let mut copies = Copies::new([(blob, geometry.size())].into_iter());
-        let held = SpanSet::from(Span::new(0, 2 * groups + 1).unwrap());
+        let mut held = GroupSet::default();
+        held.insert(Span::new(0, 2 * groups + 1).unwrap());
         copies.each(blob, &held, |count| (count.present, count.lasting) = (count.present + 1, count.lasting + 1));
         assert_eq!((copies.spread(), copies.gone()), ((0, 2, 1, 4), vec![(blob, 2), (blob, 3)]));
         copies.touched(blob, &held, Span::new(0, 1).unwrap(), |count| count.lasting -= 1);

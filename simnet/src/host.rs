@@ -15,6 +15,7 @@ use crate::link::{Downlink, Uplink};
 use crate::network::{ConnectionId, HostId};
 use crate::report::HostReport;
 use crate::scenario::{HostPlan, Stay};
+use crate::small_map::SmallMap;
 use crate::store::Store;
 use crate::transfers::Block;
 
@@ -53,9 +54,9 @@ pub struct Host {
     /// Its receiving side.
     pub downlink: Downlink,
     /// What it has asked for.
-    pub fetching: BTreeMap<RequestId, Fetching>,
+    pub fetching: SmallMap<RequestId, Fetching>,
     /// What it is serving: for whom, under which name, over which connection.
-    pub serving: BTreeMap<(HostId, RequestId), ConnectionId>,
+    pub serving: SmallMap<(HostId, RequestId), ConnectionId>,
     /// The wake-up that counts; others are stale.
     pub wake_at: Option<Instant>,
     /// Whether a sync is due.
@@ -96,8 +97,8 @@ impl Host {
             store: Store::default(),
             uplink: Uplink::new(plan.link.up_bytes_per_s),
             downlink: Downlink::new(plan.link.down_bytes_per_s),
-            fetching: BTreeMap::new(),
-            serving: BTreeMap::new(),
+            fetching: SmallMap::new(),
+            serving: SmallMap::new(),
             wake_at: None,
             sync_due: false,
             drive: Drive::new(plan.disk),
@@ -157,9 +158,8 @@ impl Host {
         if self.plan.vice.is_some_and(Vice::is_scripted) {
             return Vec::new();
         }
-        let seed = BlobHash::of(format!("{seed} {:?} {}", self.peer, self.incarnation).as_bytes());
-        let seed = u64::from_le_bytes(seed.0[..8].try_into().expect("eight bytes"));
-        self.engine = Some(Engine::new(config.clone(), seed));
+        let config = EngineConfig { me: Some(self.peer), ..config.clone() };
+        self.engine = Some(Engine::new(config, self.engine_seed(seed)));
         let mut commands = Vec::new();
         for swarm in self.plan.swarms.iter().map(|swarm| &swarms[*swarm]) {
             let wants = self.wants(swarm, &mut commands);
@@ -168,6 +168,12 @@ impl Host {
             }
         }
         commands
+    }
+
+    /// The seed of the engine that it has now, in a world with this seed.
+    pub fn engine_seed(&self, world: u64) -> u64 {
+        let seed = BlobHash::of(format!("{world} {:?} {}", self.peer, self.incarnation).as_bytes());
+        u64::from_le_bytes(seed.0[..8].try_into().expect("eight bytes"))
     }
 
     fn wants(&self, swarm: &[(BlobHash, u64)], commands: &mut Vec<Command>) -> Vec<Want> {
@@ -186,15 +192,15 @@ impl Host {
     /// What it wants of a blob, with what it knows and holds.
     pub fn want(&self, blob: BlobHash, size: u64) -> Want {
         let known = self.plan.knows_sizes || self.sizes_known.contains(&blob);
-        let held = if known { self.store.durable(blob).clone() } else { SpanSet::new() };
+        let held = if known { self.store.durable(blob).runs().collect() } else { SpanSet::new() };
         Want { blob, size: known.then_some(size), held, order: self.plan.order }
     }
 
     /// What it says it holds of a blob, and with what size.
     fn claim(&self, blob: BlobHash, size: u64) -> Option<(u64, SpanSet)> {
         let size = if self.plan.vice == Some(Vice::SizeLiar) { size * 2 + 1 } else { size };
-        let held = match self.plan.vice {
-            None | Some(Vice::Leech) => self.store.durable(blob).clone(),
+        let held: SpanSet = match self.plan.vice {
+            None | Some(Vice::Leech) => self.store.durable(blob).runs().collect(),
             Some(_) => Geometry::of(size).whole().into_iter().collect(),
         };
         (!held.is_empty()).then_some((size, held))

@@ -162,3 +162,21 @@ fn nonsense(host: HostId, blobs: &[(BlobHash, u64)], random: &mut Random) -> Dee
     };
     Deed::Say(host, message)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_leech_grants_nothing_and_a_poisoner_begins_well() {
+        let grant = Message::Grant { credits: 1, block_bytes: limits::BLOCK_MIN_BYTES, hint: None };
+        let withheld: Vec<Vice> = Vice::ALL.into_iter().filter(|vice| vice.withholds(&grant)).collect();
+        assert_eq!(withheld, [Vice::Leech]);
+        assert!(!Vice::Leech.withholds(&Message::Load { held: 0, limit: 1 }), "but it asks");
+        let mut random = Random::new(1);
+        let first = (0..800).filter(|n| serving(Some(Vice::Poisoner), n % 8, &mut random) == Serving::Bad).count();
+        assert_eq!(first, 0, "the first eight");
+        let later = (0..800).filter(|n| serving(Some(Vice::Poisoner), 8 + n, &mut random) == Serving::Bad).count();
+        assert!((60..140).contains(&later), "{later} of 800");
+    }
+}

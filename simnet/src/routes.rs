@@ -89,7 +89,8 @@ impl Routes {
             members[site.0].push(HostId(host));
         }
         let special = spots.iter().any(|spot| spot.site.is_some() || spot.behind_nat);
-        let lossy = spots.iter().any(|spot| spot.loss + spot.loss_beyond > 0);
+        let lossy_relay = scenario.relay.is_some_and(|relay| relay.loss_ppm > 0);
+        let lossy = lossy_relay || spots.iter().any(|spot| spot.loss + spot.loss_beyond > 0);
         Self {
             special,
             lossy,
@@ -174,7 +175,11 @@ impl Routes {
             return 0;
         }
         let (a, b) = (&self.spots[from.0], &self.spots[to.0]);
-        let beyond = if a.site == b.site { 0 } else { a.loss_beyond + b.loss_beyond };
+        let beyond = match self.path(from, to) {
+            None | Some(Path::Direct) => 0,
+            Some(Path::Crossing) => a.loss_beyond + b.loss_beyond,
+            Some(Path::Relayed) => a.loss_beyond + b.loss_beyond + self.relay.map_or(0, |relay| relay.loss_ppm.into()),
+        };
         (a.loss + b.loss + beyond).min(LOSS_MAX)
     }
 

@@ -1,60 +1,43 @@
-//! A rolling digest of all that happened, so that two runs can be compared by one number; and, if asked for, the last lines of it.
+//! A rolling digest of all that happened, so that two runs can be compared by one number; and, if asked for, the last lines of it as
+//! text. What is folded in of a fact or a wish is said in `fold`.
 
 use std::collections::VecDeque;
-use std::fmt::{self, Write};
+use std::fmt;
 
 use p2pweights_protocol::time::Instant;
 
+use crate::fold::{Fold, Folding};
 use crate::network::HostId;
-
-/// FNV-1a, 64 bits: its result is fixed by its definition, unlike that of the standard library's hashers.
-const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
-const PRIME: u64 = 0x0000_0100_0000_01b3;
 
 /// The digest, and the last lines.
 #[derive(Debug)]
 pub struct Trace {
-    digest: u64,
+    folding: Folding,
     events: u64,
     keep: usize,
     lines: VecDeque<String>,
 }
 
-struct Hasher(u64);
-
-impl Write for Hasher {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        for byte in text.bytes() {
-            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(PRIME);
-        }
-        Ok(())
-    }
-}
-
 impl Trace {
     /// Nothing has happened; the last `keep` lines will be kept as text.
     pub fn new(keep: usize) -> Self {
-        Self { digest: OFFSET, events: 0, keep, lines: VecDeque::new() }
+        Self { folding: Folding::default(), events: 0, keep, lines: VecDeque::new() }
     }
 
     /// Something happened at a host.
-    pub fn note(&mut self, now: Instant, host: HostId, what: &dyn fmt::Debug) {
+    pub fn note(&mut self, now: Instant, host: HostId, what: &(impl Fold + fmt::Debug)) {
         self.events += 1;
-        let mut hasher = Hasher(self.digest);
-        if writeln!(hasher, "{} {} {what:?}", now.0, host.0).is_ok() {
-            self.digest = hasher.0;
-        }
+        self.folding.number(now.0);
+        self.folding.number(host.0 as u64);
+        what.fold(&mut self.folding);
         if self.keep > 0 {
-            if self.lines.len() >= self.keep {
-                self.lines.pop_front();
-            }
-            self.lines.push_back(format!("{now:?} {host:?} {what:?}"));
+            self.keep_line(format!("{now:?} {host:?} {what:?}"));
         }
     }
 
     /// One number for all that happened.
     pub fn digest(&self) -> u64 {
-        self.digest
+        self.folding.digest()
     }
 
     /// How much happened.
@@ -66,17 +49,28 @@ impl Trace {
     pub fn into_lines(self) -> Vec<String> {
         self.lines.into()
     }
+
+    fn keep_line(&mut self, line: String) {
+        if self.lines.len() >= self.keep {
+            self.lines.pop_front();
+        }
+        self.lines.push_back(line);
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use p2pweights_protocol::engine::Input;
+    use p2pweights_protocol::ids::PeerId;
+
     use super::*;
 
     #[test]
     fn the_order_of_events_shows_in_the_digest() {
-        let digest = |order: [u32; 2]| {
+        let peers = |order: [u8; 2]| order.map(|byte| Input::PeerGone { peer: PeerId([byte; 32]) });
+        let digest = |order: [u8; 2]| {
             let mut trace = Trace::new(1);
-            order.iter().for_each(|what| trace.note(Instant(7), HostId(0), what));
+            peers(order).iter().for_each(|what| trace.note(Instant(7), HostId(0), what));
             assert_eq!((trace.events(), trace.lines.len()), (2, 1));
             trace.digest()
         };

@@ -1,6 +1,8 @@
 //! Real nodes on loopback, found through the DHT: the journeys of a model, what disturbs them, and peers that mean harm.
 
+mod caps;
 mod damage;
+mod flight;
 mod hostile;
 mod journeys;
 mod manifests;

@@ -2,6 +2,8 @@
 //!
 //! Nothing here sleeps, takes a fixed port, or draws a number without a seed.
 
+pub mod agreement;
 pub mod content;
+pub mod heartbeat;
 pub mod nodes;
 pub mod wait;

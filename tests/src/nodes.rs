@@ -65,10 +65,7 @@ impl World {
 
     /// A node that listens there.
     pub async fn node_on(&self, name: &str, listen: &str, bootstrap: &[&str]) -> TestNode {
-        let node = within("a node's start", Node::start(self.config(name, listen, bootstrap))).await.expect("a node starts");
-        let status = node.status().await;
-        let address = status.listen.first().expect("it listens").clone();
-        TestNode { node, address, peer_id: status.peer_id }
+        TestNode::start(self.config(name, listen, bootstrap)).await
     }
 
     /// Publishes into the data dir of that name, on which no node runs.
@@ -112,6 +109,14 @@ pub struct TestNode {
 }
 
 impl TestNode {
+    /// Starts a node.
+    pub async fn start(config: NodeConfig) -> Self {
+        let node = within("a node's start", Node::start(config)).await.expect("a node starts");
+        let status = node.status().await;
+        let address = status.listen.first().expect("it listens").clone();
+        Self { node, address, peer_id: status.peer_id }
+    }
+
     /// Its peer id as the protocol knows it.
     pub fn peer(&self) -> PeerId {
         from_libp2p(&self.peer_id.parse().expect("a peer id")).expect("an Ed25519 key")

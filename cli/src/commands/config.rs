@@ -1,5 +1,6 @@
 //! `config show`: what is in force, and where it came from.
 
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 
 use serde::Serialize;
@@ -46,6 +47,9 @@ fn value(settings: &Settings, key: Key) -> serde_json::Value {
         Key::Mdns => settings.node.mdns.into(),
         Key::StorageReserve => settings.node.reserve_bytes.into(),
         Key::Api => settings.node.api.map(|address| address.to_string()).into(),
+        Key::MaxUpload => settings.node.max_upload_bytes_per_s.map(NonZeroU64::get).into(),
+        Key::MaxDownload => settings.node.max_download_bytes_per_s.map(NonZeroU64::get).into(),
+        Key::LogFlight => settings.node.flight_log.clone().map(|path| path.display().to_string()).into(),
         Key::DataDir | Key::Network => texts.concat().into(),
     }
 }

@@ -62,8 +62,17 @@ fn request(settings: &Settings, arguments: FetchArguments) -> Result<FetchReques
 }
 
 /// Flags that shape a node say nothing to one that runs already; better to refuse than to search the wrong network.
-async fn check_network(session: &Session, settings: &Settings) -> Result<(), CommandError> {
-    if session.is_remote() && matches!(settings.origin(Key::Network), Origin::Flag(_)) {
+async fn check_flags(session: &Session, settings: &Settings) -> Result<(), CommandError> {
+    if !session.is_remote() {
+        return Ok(());
+    }
+    for key in [Key::MaxUpload, Key::MaxDownload, Key::LogFlight] {
+        if let Origin::Flag(flag) = settings.origin(key) {
+            return Err(CommandError::usage(format!("a node runs over this data dir already; {flag} says nothing to it"))
+                .or_hint(format!("leave out {flag} and start that node with it, or use another --data-dir")));
+        }
+    }
+    if matches!(settings.origin(Key::Network), Origin::Flag(_)) {
         let running = session.status().await?.network;
         if running != settings.node.network {
             let wanted = &settings.node.network;
@@ -75,7 +84,7 @@ async fn check_network(session: &Session, settings: &Settings) -> Result<(), Com
 }
 
 async fn fetch(output: Output, session: &Session, settings: &Settings, request: FetchRequest) -> Result<(), CommandError> {
-    check_network(session, settings).await?;
+    check_flags(session, settings).await?;
     let dry_run = request.dry_run;
     let mut progress = FetchProgress::new(output, dry_run);
     let mut events = session.fetch(request).await?;

@@ -18,7 +18,7 @@ use std::path::Path;
 
 use p2pweights_node::config::NodeConfig;
 
-use crate::args::{Arguments, ConfigVerb, GlobalArguments, NetworkArguments, StoreVerb, Verb};
+use crate::args::{Arguments, ConfigVerb, GlobalArguments, NetworkArguments, PayloadArguments, StoreVerb, Verb};
 use crate::failure::CommandError;
 use crate::output::Output;
 use crate::settings::{Flags, Key, Settings};
@@ -32,12 +32,14 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<(), CommandErro
         Verb::Demo(verb) => demo::run(output, verb).await,
         Verb::Node(verb) => {
             add_network(&mut flags, &verb.network);
+            add_payload(&mut flags, &verb.payload)?;
             add(&mut flags, Key::Listen, "--listen", verb.listen.clone());
             add(&mut flags, Key::Api, "--api", verb.api.iter().cloned().collect());
             node::run(output, Settings::resolve(&flags)?, verb.stop_with_stdin).await
         }
         Verb::Fetch(verb) => {
             add_network(&mut flags, &verb.network);
+            add_payload(&mut flags, &verb.payload)?;
             fetch::run(output, Settings::resolve(&flags)?, verb).await
         }
         Verb::Config(ConfigVerb::Show) => config::show(output, &Settings::resolve(&flags)?),
@@ -75,6 +77,15 @@ fn add_network(flags: &mut Flags, arguments: &NetworkArguments) {
     if arguments.no_mdns {
         add(flags, Key::Mdns, "--no-mdns", vec!["false".to_owned()]);
     }
+}
+
+fn add_payload(flags: &mut Flags, arguments: &PayloadArguments) -> Result<(), CommandError> {
+    add(flags, Key::MaxUpload, "--max-upload", arguments.max_upload.iter().cloned().collect());
+    add(flags, Key::MaxDownload, "--max-download", arguments.max_download.iter().cloned().collect());
+    if let Some(path) = &arguments.flight_log {
+        add(flags, Key::LogFlight, "--flight-log", vec![utf8(path)?]);
+    }
+    Ok(())
 }
 
 fn add(flags: &mut Flags, key: Key, flag: &'static str, texts: Vec<String>) {

@@ -17,12 +17,28 @@ pub enum Key {
     Api,
     /// Free disk that is never used.
     StorageReserve,
+    /// Most payload that goes out in a second.
+    MaxUpload,
+    /// Most payload that comes in in a second.
+    MaxDownload,
+    /// Where the flight log is written.
+    LogFlight,
 }
 
 impl Key {
     /// All of them, in the order in which they are printed.
-    pub const ALL: [Self; 7] =
-        [Self::DataDir, Self::Listen, Self::Bootstrap, Self::Network, Self::Mdns, Self::Api, Self::StorageReserve];
+    pub const ALL: [Self; 10] = [
+        Self::DataDir,
+        Self::Listen,
+        Self::Bootstrap,
+        Self::Network,
+        Self::Mdns,
+        Self::Api,
+        Self::StorageReserve,
+        Self::MaxUpload,
+        Self::MaxDownload,
+        Self::LogFlight,
+    ];
 
     /// As written in a config file; a dot stands for a table.
     pub fn name(self) -> &'static str {
@@ -34,6 +50,9 @@ impl Key {
             Self::Mdns => "mdns",
             Self::Api => "api",
             Self::StorageReserve => "storage.reserve",
+            Self::MaxUpload => "limits.max_upload",
+            Self::MaxDownload => "limits.max_download",
+            Self::LogFlight => "log.flight",
         }
     }
 
@@ -92,6 +111,8 @@ mod tests {
             ("storage.reserved", Key::StorageReserve),
             ("netwrok", Key::Network),
             ("mDNS", Key::Mdns),
+            ("max-uplaod", Key::MaxUpload),
+            ("flight_log", Key::LogFlight),
         ] {
             assert_eq!(Key::nearest(&written.to_lowercase()), expected, "{written}");
         }

@@ -7,6 +7,7 @@ mod key;
 use std::env;
 use std::fmt;
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 
 use p2pweights_node::config::{self, NodeConfig};
@@ -18,6 +19,8 @@ pub use key::Key;
 
 /// Names the config file in the environment.
 const CONFIG_VARIABLE: &str = "P2PWEIGHTS_CONFIG";
+/// What stands for no value where a setting has one otherwise.
+const OFF: &str = "off";
 /// The longest network name: it stands in every protocol name.
 const MAX_NETWORK_LENGTH: usize = 32;
 
@@ -116,8 +119,11 @@ impl Settings {
             Key::Bootstrap => node.bootstrap.iter().map(ToString::to_string).collect(),
             Key::Network => vec![node.network.clone()],
             Key::Mdns => vec![node.mdns.to_string()],
-            Key::Api => vec![node.api.map_or_else(|| "off".to_owned(), |address| address.to_string())],
+            Key::Api => vec![node.api.map_or_else(|| OFF.to_owned(), |address| address.to_string())],
             Key::StorageReserve => vec![size_text(node.reserve_bytes)],
+            Key::MaxUpload => vec![cap_text(node.max_upload_bytes_per_s)],
+            Key::MaxDownload => vec![cap_text(node.max_download_bytes_per_s)],
+            Key::LogFlight => vec![node.flight_log.as_ref().map_or_else(|| OFF.to_owned(), |path| path.display().to_string())],
         }
     }
 
@@ -141,6 +147,11 @@ impl Settings {
             Key::Mdns => node.mdns = parse_switch(single()?)?,
             Key::Api => node.api = parse_api(single()?)?,
             Key::StorageReserve => node.reserve_bytes = size::parse(single()?)?,
+            Key::MaxUpload => node.max_upload_bytes_per_s = parse_cap(single()?)?,
+            Key::MaxDownload => node.max_download_bytes_per_s = parse_cap(single()?)?,
+            Key::LogFlight => {
+                node.flight_log = if single()? == OFF { None } else { Some(resolve_path(single()?, origin)?) };
+            }
         }
         Ok(())
     }
@@ -159,10 +170,28 @@ pub fn parse_network(text: &str) -> Result<String, String> {
 
 /// An address for the local API, or `off`.
 pub fn parse_api(text: &str) -> Result<Option<SocketAddr>, String> {
-    if text == "off" {
+    if text == OFF {
         return Ok(None);
     }
     text.parse().map(Some).map_err(|_| format!("{text:?} is neither ADDR:PORT (such as 127.0.0.1:0) nor `off`"))
+}
+
+/// A cap on payload, or `off`.
+pub fn parse_cap(text: &str) -> Result<Option<NonZeroU64>, String> {
+    if text == OFF {
+        return Ok(None);
+    }
+    match NonZeroU64::new(size::parse_rate(text)?) {
+        Some(cap) if cap.get() >= config::MIN_RATE_BYTES_PER_S => Ok(Some(cap)),
+        _ => {
+            let least = size::exact_rate(config::MIN_RATE_BYTES_PER_S);
+            Err(format!("{text:?} is too slow: a source that slow is taken for dead; give at least {least}, or `off` for no cap"))
+        }
+    }
+}
+
+fn cap_text(cap: Option<NonZeroU64>) -> String {
+    cap.map_or_else(|| OFF.to_owned(), |cap| size::exact_rate(cap.get()))
 }
 
 fn parse_switch(text: &str) -> Result<bool, String> {
@@ -243,6 +272,17 @@ mod tests {
         let origin = Origin::File { path: PathBuf::from("/etc/p2pweights/config.toml"), line: 1 };
         assert_eq!(resolve_path("data", &origin), Ok(PathBuf::from("/etc/p2pweights/data")));
         assert_eq!(resolve_path("/data", &origin), Ok(PathBuf::from("/data")));
+    }
+
+    #[test]
+    fn a_cap_is_a_rate_fast_enough_to_work_with_or_off() {
+        assert_eq!(parse_cap("off"), Ok(None));
+        assert_eq!(parse_cap("20Mbit/s"), Ok(NonZeroU64::new(2_500_000)));
+        assert_eq!(cap_text(parse_cap("20Mbit/s").unwrap()), "20Mbit/s");
+        for slow in ["0MB/s", "31KiB/s", "1kbit/s"] {
+            assert!(parse_cap(slow).unwrap_err().contains("at least 32KiB/s"), "{slow}");
+        }
+        assert!(parse_cap("fast").unwrap_err().contains("20Mbit/s"));
     }
 
     #[test]

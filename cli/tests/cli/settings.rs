@@ -52,6 +52,31 @@ fn file_then_environment_then_flag_has_the_last_word() {
 }
 
 #[test]
+fn caps_and_the_flight_log_are_settings_like_others() {
+    let world = World::new();
+    assert_eq!(setting(&shown(&world, &[], &[]), "limits.max_upload"), (Value::Null, "default".to_owned()));
+    let text = "[limits]\nmax_upload = \"20Mbit/s\"\nmax_download = \"2MB/s\"\n\n[log]\nflight = \"p2p.flight\"\n";
+    let file = world.write("etc/p2p.toml", text);
+    let file = file.to_str().unwrap();
+    let report = shown(&world, &["--config", file], &[("P2PWEIGHTS_LIMITS_MAX_DOWNLOAD", "off")]);
+    assert_eq!(setting(&report, "limits.max_upload"), (2_500_000.into(), format!("{file}:2")));
+    assert_eq!(setting(&report, "limits.max_download").0, Value::Null);
+    assert_eq!(setting(&report, "log.flight").0, world.path("etc/p2p.flight").to_str().unwrap());
+    let people = world.bare(&["config", "show", "--config", file], &[]).expect_code(0).stdout;
+    let line = people.lines().find(|line| line.starts_with("limits.max_upload")).expect("a line for the cap");
+    assert!(line.contains("20Mbit/s"), "{line}");
+
+    world
+        .bare(&["node", "--max-upload", "fast"], &[])
+        .expect_code(2)
+        .expect_error(&["--max-upload", "20Mbit/s, 2MB/s or 512KiB/s"]);
+    let letter = world.write("letter.txt", "dear node");
+    let ended = world.bare(&["node", "--no-mdns", "--flight-log", letter.to_str().unwrap()], &[]).expect_code(4);
+    ended.expect_error(&["letter.txt", "no flight log"]);
+    assert_eq!(std::fs::read_to_string(letter).unwrap(), "dear node");
+}
+
+#[test]
 fn a_path_in_the_file_starts_from_its_folder() {
     let world = World::new();
     let file = world.write("etc/p2p.toml", "data_dir = \"data\"\n");
@@ -84,6 +109,8 @@ fn a_wrong_setting_names_its_place() {
     fails("\nnetwork = \"Upper\"\n", &["bad.toml:2", "network", "'U'"]);
     fails("mdns = \"perhaps\"\n", &["bad.toml:1", "mdns", "perhaps"]);
     fails("[storage]\nreserve = \"1 parsec\"\n", &["bad.toml:2", "storage.reserve", "parsec"]);
+    fails("[limits]\nmax_upload = \"20Mbit\"\n", &["bad.toml:2", "limits.max_upload", "20Mbit/s", "512KiB/s"]);
+    fails("[limits]\nmax_download = \"0MB/s\"\n", &["bad.toml:2", "at least 32KiB/s", "`off`"]);
     fails("bootstrap = [\"/ip4/127.0.0.1/tcp/1\"]\n", &["bad.toml:1", "bootstrap", "/p2p/"]);
     let ended = world.bare(&["list"], &[("P2PWEIGHTS_API", "somewhere")]).expect_code(2);
     ended.expect_error(&["P2PWEIGHTS_API", "somewhere"]);

@@ -3,6 +3,7 @@
 //! It owns the engine and all bookkeeping about it; others ask it by message and never wait on a lock. It touches neither disk nor
 //! payload.
 
+mod flight;
 mod handle;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -17,6 +18,8 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use self::flight::FlightLog;
+pub use self::flight::{FlightError, FlightFile};
 use self::handle::Order;
 pub use self::handle::{BlobLook, DriverHandle, Look, Overview, Paused, Stopped, SwarmLook};
 use crate::clock::Clock;
@@ -50,6 +53,7 @@ struct Asked {
 /// The loop's state.
 pub struct Driver {
     engine: Engine,
+    flight: Option<FlightLog>,
     clock: Clock,
     net: Net,
     transfers: Transfers,
@@ -69,12 +73,22 @@ pub struct Driver {
 }
 
 impl Driver {
-    /// A driver and its handle. `seed` decides all the engine's choices.
-    pub fn new(clock: Clock, net: Net, transfers: Transfers, seed: u64) -> (Self, DriverHandle) {
+    /// A driver and its handle. `me` is this node's name; `seed` decides all the engine's choices, which are written down if there is a
+    /// file for it.
+    pub fn new(
+        clock: Clock,
+        net: Net,
+        transfers: Transfers,
+        me: PeerId,
+        seed: u64,
+        flight: Option<FlightFile>,
+    ) -> (Self, DriverHandle) {
+        let config = EngineConfig { me: Some(me), ..EngineConfig::default() };
         let (sender, orders) = mpsc::channel(ORDERS);
         let (changes, changed) = watch::channel(0);
         let driver = Self {
-            engine: Engine::new(EngineConfig::default(), seed),
+            flight: flight.map(|file| FlightLog::start(file, &config, seed)),
+            engine: Engine::new(config, seed),
             clock,
             net,
             transfers,
@@ -116,6 +130,9 @@ impl Driver {
             () = self.transfers.shutdown() => (),
             () = drain => (),
         }
+        if let Some(flight) = self.flight {
+            flight.finish().await;
+        }
     }
 
     fn next_wakeup(&self) -> Option<Instant> {
@@ -139,10 +156,14 @@ impl Driver {
     }
 
     fn handle(&mut self, input: Input) {
-        self.engine.handle(self.clock.now(), input);
-        while let Some(output) = self.engine.poll_output() {
-            self.act(output);
+        let now = self.clock.now();
+        let recorded = self.flight.as_ref().is_some_and(FlightLog::is_open).then(|| input.clone());
+        self.engine.handle(now, input);
+        let outputs: Vec<Output> = std::iter::from_fn(|| self.engine.poll_output()).collect();
+        if let (Some(flight), Some(input)) = (&mut self.flight, recorded) {
+            flight.record(now, input, outputs.clone());
         }
+        outputs.into_iter().for_each(|output| self.act(output));
     }
 
     fn on_fact(&mut self, fact: Fact) {
@@ -375,6 +396,7 @@ impl Driver {
                 }
                 self.banned.insert(at, peer);
             }
+            Event::LeaveSafe { blob } => debug!(%blob, "others hold all that this node holds of it"),
             Event::Damaged { blob, span } => warn!(%blob, ?span, "damaged"),
         }
     }

@@ -33,8 +33,8 @@ impl Pool {
     }
 }
 
-/// A bounded channel of filled buffers.
-pub fn channel() -> (mpsc::Sender<Vec<u8>>, mpsc::Receiver<Vec<u8>>) {
+/// A bounded channel of filled buffers, with what else there is to say about each.
+pub fn channel<B>() -> (mpsc::Sender<B>, mpsc::Receiver<B>) {
     mpsc::channel(BUFFERS)
 }
 
@@ -68,38 +68,46 @@ impl Read for BlockingReader {
     }
 }
 
+/// A buffer, and what it is the end of, if it is the end of something.
+pub type Marked<M> = (Vec<u8>, Option<M>);
+
 /// The blocking end that writes: a network task empties the channel.
 #[derive(Debug)]
-pub struct BlockingWriter {
-    filled: mpsc::Sender<Vec<u8>>,
+pub struct BlockingWriter<M> {
+    filled: mpsc::Sender<Marked<M>>,
     pool: Pool,
     current: Vec<u8>,
 }
 
-impl BlockingWriter {
+impl<M> BlockingWriter<M> {
     /// Writes into the channel.
-    pub fn new(filled: mpsc::Sender<Vec<u8>>, pool: Pool) -> Self {
+    pub fn new(filled: mpsc::Sender<Marked<M>>, pool: Pool) -> Self {
         let current = pool.take();
         Self { filled, pool, current }
     }
 
-    fn hand_over(&mut self) -> io::Result<()> {
+    /// Hands over what there is, perhaps nothing, as the end of something.
+    pub fn end(&mut self, mark: M) -> io::Result<()> {
+        self.hand_over(Some(mark))
+    }
+
+    fn hand_over(&mut self, mark: Option<M>) -> io::Result<()> {
         let full = std::mem::replace(&mut self.current, self.pool.take());
-        self.filled.blocking_send(full).map_err(|_| io::ErrorKind::BrokenPipe.into())
+        self.filled.blocking_send((full, mark)).map_err(|_| io::ErrorKind::BrokenPipe.into())
     }
 }
 
-impl Write for BlockingWriter {
+impl<M> Write for BlockingWriter<M> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let count = bytes.len().min(BUFFER_BYTES - self.current.len());
         self.current.extend_from_slice(&bytes[..count]);
         if self.current.len() == BUFFER_BYTES {
-            self.hand_over()?;
+            self.hand_over(None)?;
         }
         Ok(count)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        if self.current.is_empty() { Ok(()) } else { self.hand_over() }
+        if self.current.is_empty() { Ok(()) } else { self.hand_over(None) }
     }
 }

@@ -4,6 +4,7 @@
 //! Network tasks move buffers; hashing and disk are done on blocking threads, one a stream, with a few reused buffers between the two.
 
 mod buffers;
+mod cap;
 mod receive;
 mod send;
 mod sync;
@@ -22,6 +23,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::net::{BulkConnector, BulkStream};
 use crate::store::Store;
+pub use cap::{Cap, Caps};
 use receive::Receiver;
 use send::{Order, Waiting};
 use sync::Syncer;
@@ -44,6 +46,19 @@ pub enum Fact {
 /// The sender of facts. Bounded; the driver never waits for the data plane, so it always drains.
 pub type Facts = mpsc::Sender<Fact>;
 
+/// What binds a stream to its node.
+#[derive(Debug, Clone)]
+struct Bonds {
+    /// Who is told what became of it.
+    facts: Facts,
+    /// How fast it may go, together with others.
+    cap: Cap,
+    /// Who waits for its end.
+    tasks: TaskTracker,
+    /// Who ends it.
+    stop: CancellationToken,
+}
+
 /// A lock taken even if another thread panicked with it: every change under these locks is complete.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -54,6 +69,7 @@ pub struct Transfers {
     connector: BulkConnector,
     store: Store,
     facts: Facts,
+    caps: Caps,
     tasks: TaskTracker,
     stop: CancellationToken,
     writers: Arc<Writers>,
@@ -63,8 +79,8 @@ pub struct Transfers {
 }
 
 impl Transfers {
-    /// No transfers yet.
-    pub fn new(connector: BulkConnector, store: Store, facts: Facts) -> Self {
+    /// No transfers yet; all of them together keep within the caps.
+    pub fn new(connector: BulkConnector, store: Store, facts: Facts, caps: Caps) -> Self {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let writers = Arc::new(Writers::new(store.clone()));
         let syncer = Syncer::start(Arc::clone(&writers), facts.clone(), &tasks);
@@ -72,6 +88,7 @@ impl Transfers {
             connector,
             store,
             facts,
+            caps,
             tasks,
             stop,
             writers,
@@ -90,9 +107,7 @@ impl Transfers {
                 self.connector.clone(),
                 Arc::clone(&self.writers),
                 self.syncer.handle(),
-                self.facts.clone(),
-                &self.tasks,
-                self.stop.child_token(),
+                self.bonds(&self.caps.download),
             );
             self.receivers.insert(provider, receiver);
         }
@@ -105,15 +120,7 @@ impl Transfers {
 
     /// A peer opened a bulk stream: serve it.
     pub fn accept(&self, peer: PeerId, stream: BulkStream) {
-        send::start(
-            peer,
-            stream,
-            self.store.clone(),
-            Arc::clone(&self.waiting),
-            self.facts.clone(),
-            &self.tasks,
-            self.stop.child_token(),
-        );
+        send::start(peer, stream, self.store.clone(), Arc::clone(&self.waiting), self.bonds(&self.caps.upload));
     }
 
     /// Serves a request.
@@ -155,6 +162,10 @@ impl Transfers {
         self.syncer.stop();
         self.tasks.close();
         self.tasks.wait().await;
+    }
+
+    fn bonds(&self, cap: &Cap) -> Bonds {
+        Bonds { facts: self.facts.clone(), cap: cap.clone(), tasks: self.tasks.clone(), stop: self.stop.child_token() }
     }
 
     fn report(&self, fact: Fact) {

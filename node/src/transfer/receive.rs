@@ -23,7 +23,7 @@ use tracing::{debug, warn};
 
 use super::buffers::{self, BUFFER_BYTES, BlockingReader, Pool};
 use super::sync::{SyncHandle, store_failed};
-use super::{Fact, Facts, Writers, locked};
+use super::{Bonds, Cap, Fact, Facts, Writers, locked};
 use crate::net::{BulkConnector, BulkStream};
 use crate::store::{Receipt, ReceiveError, StoreError};
 
@@ -51,19 +51,12 @@ impl Drop for Receiver {
 
 impl Receiver {
     /// Opens the stream in the background.
-    pub fn start(
-        provider: PeerId,
-        connector: BulkConnector,
-        writers: Arc<Writers>,
-        syncer: SyncHandle,
-        facts: Facts,
-        tasks: &TaskTracker,
-        stop: CancellationToken,
-    ) -> Self {
+    pub fn start(provider: PeerId, connector: BulkConnector, writers: Arc<Writers>, syncer: SyncHandle, bonds: Bonds) -> Self {
+        let Bonds { facts, cap, tasks, stop } = bonds;
         let (requests, queue) = mpsc::channel(QUEUE);
         let open = Open::default();
         let receiver = Self { requests, open: Arc::clone(&open), stop: stop.clone() };
-        let task = Task { provider, open, store_failed: AtomicBool::new(false), writers, syncer, facts };
+        let task = Task { provider, open, store_failed: AtomicBool::new(false), writers, syncer, facts, cap };
         let tracker = tasks.clone();
         tasks.spawn(async move { task.run(connector, queue, stop, tracker).await });
         receiver
@@ -104,6 +97,7 @@ struct Task {
     writers: Arc<Writers>,
     syncer: SyncHandle,
     facts: Facts,
+    cap: Cap,
 }
 
 impl Task {
@@ -155,12 +149,14 @@ impl Task {
         task.end_all(&mut queue).await;
     }
 
-    /// Moves bytes from the stream to the decoder, as many at a time as are there.
+    /// Moves bytes from the stream to the decoder, as many at a time as are there and may pass. What may not yet pass is not read, so that
+    /// the sender learns of it.
     async fn read_answers(&self, mut reader: ReadHalf<BulkStream>, filled: mpsc::Sender<Vec<u8>>, pool: Pool) {
+        let most = self.cap.turn_bytes().min(BUFFER_BYTES);
         loop {
             let mut buffer = pool.take();
             let first = loop {
-                match timeout(SILENCE, reader.read_buf(&mut buffer)).await {
+                match timeout(SILENCE, (&mut reader).take(most as u64).read_buf(&mut buffer)).await {
                     Ok(read) => break read,
                     Err(_) if locked(&self.open).is_empty() => (),
                     Err(_) => {
@@ -177,13 +173,14 @@ impl Task {
                     return;
                 }
             }
-            while buffer.len() < BUFFER_BYTES {
-                match reader.read_buf(&mut buffer).now_or_never() {
+            while buffer.len() < most {
+                match (&mut reader).take((most - buffer.len()) as u64).read_buf(&mut buffer).now_or_never() {
                     Some(Ok(1..)) => (),
                     // An end or error shows again at the next read.
                     _ => break,
                 }
             }
+            self.cap.pass(buffer.len()).await;
             if filled.send(buffer).await.is_err() {
                 return;
             }

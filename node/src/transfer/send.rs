@@ -14,12 +14,10 @@ use p2pweights_protocol::wire::{BULK_REQUEST_BYTES, BulkRequest, BulkResponse, B
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
-use super::buffers::{self, BlockingWriter, Pool};
-use super::{Fact, Facts, locked};
+use super::buffers::{self, BlockingWriter, Marked, Pool};
+use super::{Bonds, Cap, Fact, Facts, locked};
 use crate::net::BulkStream;
 use crate::store::{BlobReader, ReadError, Store, StoreError};
 
@@ -33,6 +31,13 @@ type StreamId = u64;
 
 /// The stream on which a request waits for its answer.
 type Answerer = (StreamId, mpsc::WeakSender<Order>);
+
+/// The end of a span on its way out.
+#[derive(Debug, Clone, Copy)]
+struct SpanEnd {
+    request: RequestId,
+    bytes: u64,
+}
 
 /// The engine's answer to a request.
 #[derive(Debug, Clone, Copy)]
@@ -109,15 +114,8 @@ impl Waiting {
 }
 
 /// Serves a stream until it ends.
-pub fn start(
-    peer: PeerId,
-    stream: BulkStream,
-    store: Store,
-    waiting: Arc<Waiting>,
-    facts: Facts,
-    tasks: &TaskTracker,
-    stop: CancellationToken,
-) {
+pub fn start(peer: PeerId, stream: BulkStream, store: Store, waiting: Arc<Waiting>, bonds: Bonds) {
+    let Bonds { facts, cap, tasks, stop } = bonds;
     let id = waiting.next_stream.fetch_add(1, Ordering::Relaxed);
     let server = Arc::new(Server { peer, id, store, waiting, facts });
     let tracker = tasks.clone();
@@ -131,7 +129,7 @@ pub fn start(
         let mut encoding = tracker.spawn_blocking(move || encoder.encode(queue, out));
         tokio::select! {
             () = server.read_requests(reader, orders) => (),
-            () = write_answers(writer, buffers, pool) => (),
+            () = server.write_answers(writer, buffers, pool, cap) => (),
             _ = &mut encoding => (),
             () = stop.cancelled() => (),
         }
@@ -179,7 +177,7 @@ impl Server {
     }
 
     /// Reads and proves what was ordered, one after the other.
-    fn encode(&self, mut orders: mpsc::Receiver<Order>, mut out: BlockingWriter) {
+    fn encode(&self, mut orders: mpsc::Receiver<Order>, mut out: BlockingWriter<SpanEnd>) {
         let mut last: Option<BlobReader> = None;
         while let Some(order) = orders.blocking_recv() {
             let (request, status) = match order {
@@ -187,12 +185,12 @@ impl Server {
                 Order::Refuse { request, no_credit: false } => (request, BulkStatus::NotHeld),
                 Order::Serve { request, blob, span } => {
                     if locked(&self.waiting.cancelled).contains(&(self.peer, request)) {
-                        self.served(request, ServeOutcome::Cancelled, 0);
+                        self.not_sent(request, ServeOutcome::Cancelled);
                         (request, BulkStatus::Cancelled)
                     } else {
                         match self.reader(&mut last, blob) {
                             None => {
-                                self.served(request, ServeOutcome::Damaged, 0);
+                                self.not_sent(request, ServeOutcome::Damaged);
                                 (request, BulkStatus::NotHeld)
                             }
                             Some(reader) if self.serve(reader, request, span, &mut out) => continue,
@@ -226,18 +224,16 @@ impl Server {
     }
 
     /// Sends one span; `false` if the stream is of no use any more.
-    fn serve(&self, reader: &BlobReader, request: RequestId, span: Span, out: &mut BlockingWriter) -> bool {
+    fn serve(&self, reader: &BlobReader, request: RequestId, span: Span, out: &mut BlockingWriter<SpanEnd>) -> bool {
         let blob = reader.hash();
         let header = BulkResponse { request, status: BulkStatus::Data }.encode();
         let sent = out.write_all(&header).map_err(ReadError::Write).and_then(|()| {
             reader.encode_span(span, out)?;
-            out.flush().map_err(ReadError::Write)
+            let bytes = Geometry::of(reader.geometry().size()).bytes_in(span);
+            out.end(SpanEnd { request, bytes }).map_err(ReadError::Write)
         });
         match sent {
-            Ok(()) => {
-                self.served(request, ServeOutcome::Sent, Geometry::of(reader.geometry().size()).bytes_in(span));
-                true
-            }
+            Ok(()) => true,
             Err(error) => {
                 warn!(peer = %self.peer, %blob, ?span, error = crate::failure::phrase(&error), "span not served");
                 let outcome = match error {
@@ -255,20 +251,54 @@ impl Server {
                     ReadError::NotHeld { .. } | ReadError::Io(_) => ServeOutcome::Damaged,
                     ReadError::Write(_) => ServeOutcome::Lost,
                 };
-                self.served(request, outcome, 0);
+                self.not_sent(request, outcome);
                 false
             }
         }
     }
 
-    fn served(&self, request: RequestId, outcome: ServeOutcome, bytes: u64) {
-        self.waiting.ended(self.peer, request, bytes);
+    fn not_sent(&self, request: RequestId, outcome: ServeOutcome) {
+        self.waiting.ended(self.peer, request, 0);
         self.tell(Input::ServeEnded { peer: self.peer, request, outcome });
     }
 
     fn tell(&self, input: Input) {
         // Fails only when the driver has gone.
         let _ = self.facts.blocking_send(Fact::Engine(input));
+    }
+
+    /// Moves buffers to the stream. A span has been sent once its last byte went into the stream, not when it was read: the engine would
+    /// take an uplink for idle that has seconds of work before it, and promise more.
+    async fn write_answers(
+        &self,
+        mut writer: WriteHalf<BulkStream>,
+        mut filled: mpsc::Receiver<Marked<SpanEnd>>,
+        pool: Pool,
+        cap: Cap,
+    ) {
+        while let Some((buffer, end)) = filled.recv().await {
+            for turn in buffer.chunks(cap.turn_bytes()) {
+                // Waiting for the cap is not the peer's fault, and not counted against it.
+                cap.pass(turn.len()).await;
+                let written = async {
+                    writer.write_all(turn).await?;
+                    if cap.is_set() || filled.is_empty() { writer.flush().await } else { Ok(()) }
+                };
+                match timeout(WRITE_TIMEOUT, written).await {
+                    Ok(Ok(())) => (),
+                    Ok(Err(error)) => return debug!(%error, "peer stopped reading"),
+                    Err(_) => return debug!("peer does not read"),
+                }
+            }
+            pool.give_back(buffer);
+            if let Some(SpanEnd { request, bytes }) = end {
+                self.waiting.ended(self.peer, request, bytes);
+                let input = Input::ServeEnded { peer: self.peer, request, outcome: ServeOutcome::Sent };
+                if self.facts.send(Fact::Engine(input)).await.is_err() {
+                    return;
+                }
+            }
+        }
     }
 
     /// The stream is over: what it left unserved has ended.
@@ -280,20 +310,6 @@ impl Server {
             if self.facts.send(Fact::Engine(input)).await.is_err() {
                 return;
             }
-        }
-    }
-}
-
-async fn write_answers(mut writer: WriteHalf<BulkStream>, mut filled: mpsc::Receiver<Vec<u8>>, pool: Pool) {
-    while let Some(buffer) = filled.recv().await {
-        let written = async {
-            writer.write_all(&buffer).await?;
-            if filled.is_empty() { writer.flush().await } else { Ok(()) }
-        };
-        match timeout(WRITE_TIMEOUT, written).await {
-            Ok(Ok(())) => pool.give_back(buffer),
-            Ok(Err(error)) => return debug!(%error, "peer stopped reading"),
-            Err(_) => return debug!("peer does not read"),
         }
     }
 }

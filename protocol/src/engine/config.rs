@@ -2,10 +2,14 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
+use crate::ids::PeerId;
 use crate::limits;
 
-/// Settings of one engine.
-#[derive(Debug, Clone)]
+/// Settings of one engine. What a recorded one does not name has its default.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct EngineConfig {
     /// Blocks granted or being served at a time while the uplink's rate is unknown. Default 8: enough for a link of 300 Mbit/s at
     /// 50 ms, little enough that a slow one is not swamped; from the first deliveries on, rate × delay decides.
@@ -26,6 +30,8 @@ pub struct EngineConfig {
     pub ban: Duration,
     /// What the peer may have in flight from us before it is refused, whatever it was granted.
     pub max_requests_per_peer: usize,
+    /// The node's own name: what the members of a local network share a thin link by. `None`: it takes no part in that.
+    pub me: Option<PeerId>,
 }
 
 impl Default for EngineConfig {
@@ -39,6 +45,7 @@ impl Default for EngineConfig {
             back_off: Duration::from_secs(5),
             ban: Duration::from_secs(3600),
             max_requests_per_peer: limits::REQUESTS_PER_PEER,
+            me: None,
         }
     }
 }

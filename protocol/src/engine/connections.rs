@@ -17,7 +17,7 @@ impl Engine {
         } else if self.peers.len() >= limits::PEERS {
             self.turn_away(peer);
         } else {
-            self.peers.insert(peer, Peer::new(class));
+            self.peers.insert(peer, Peer::new(class, self.now));
             self.uploads.meet(peer, class, prefix);
             self.introduce(peer);
         }
@@ -79,6 +79,9 @@ impl Engine {
         self.serving.retain(|(other, _), _| *other != peer);
         self.offers.values_mut().filter_map(|offer| offer.injection.as_mut()).for_each(|injection| injection.gone(peer));
         let Some(gone) = self.peers.remove(&peer) else { return };
+        if gone.class == PeerClass::Lan {
+            self.review_claims();
+        }
         for blob in gone.asked_about {
             if let Some(download) = self.downloads.get_mut(&blob) {
                 download.remove_claim(peer);

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::{Alarm, Engine, Event, Output, Want};
+use super::peer::Peer;
+use super::{Alarm, Engine, Event, Order, Output, PeerClass, Want};
 use crate::geometry::Geometry;
 use crate::ids::{BlobHash, PeerId, SwarmId};
 use crate::limits;
@@ -14,7 +15,9 @@ use crate::wire::Message;
 /// Dials under way at a time: enough to fill a neighbourhood in a few seconds, too few to look like a scan.
 pub(super) const DIALS_AT_A_TIME: usize = 16;
 /// Neighbours after which no more are dialled; those that dial us come on top. Fifteen did as well as sixty in simulation.
-const NEIGHBOURS: usize = 16;
+const NEIGHBOURS: usize = 12;
+/// How long a new neighbour counts as one though it has delivered nothing.
+const NEWCOMER: Duration = Duration::from_secs(10);
 /// How often due look-ups and dials are looked for.
 const DISCOVERY_TICK: Duration = Duration::from_secs(1);
 /// Longest pause between two look-ups.
@@ -38,6 +41,9 @@ pub(super) struct Swarm {
 impl Engine {
     pub(super) fn join(&mut self, id: SwarmId, wants: Vec<Want>, providers: Vec<PeerId>) {
         let (now, lookup_pause) = (self.now, self.config.lookup_interval);
+        if self.downloads.is_empty() {
+            self.brought_at = now; // A lease begins now.
+        }
         let swarm = self.swarms.entry(id).or_insert_with(|| Swarm {
             wants: BTreeSet::new(),
             providers: BTreeSet::new(),
@@ -61,10 +67,11 @@ impl Engine {
     }
 
     fn want(&mut self, want: Want) {
-        let Want { blob, size, held, order: _ } = want;
+        let Want { blob, size, held, order: wanted } = want;
         let order = self.next_order;
         self.next_order += 1;
         let download = self.downloads.entry(blob).or_insert_with(|| Download::new(blob, order));
+        download.set_streamed(download.is_streamed() || wanted == Order::Stream);
         if let Some(size) = size
             && download.geometry().is_none()
         {
@@ -116,13 +123,18 @@ impl Engine {
 
     /// Asks a connected peer about all that we want, if it is likely to hold some of it or there is room to try.
     pub(super) fn introduce(&mut self, peer: PeerId) {
-        let room = self.asked() < limits::PROVIDERS_PER_SWARM;
+        // All on a local network must know of one another to share its link.
+        let near = self.peers.get(&peer).is_some_and(|state| state.class == PeerClass::Lan);
+        let room = near || self.neighbours() < limits::PROVIDERS_PER_SWARM;
         self.ask_about_all(peer, room);
     }
 
-    /// Neighbours: connected peers that we asked about something.
-    fn asked(&self) -> usize {
-        self.peers.values().filter(|state| !state.asked_about.is_empty()).count()
+    /// Neighbours: connected peers that we asked about something, and that have delivered or may yet. Those that only sit there, whatever
+    /// they say they hold, must not keep others out.
+    fn neighbours(&self) -> usize {
+        let may_yet = |state: &Peer| self.now - state.since < NEWCOMER;
+        let counts = |state: &&Peer| !state.asked_about.is_empty() && (state.source.has_delivered() || may_yet(state));
+        self.peers.values().filter(counts).count()
     }
 
     /// Sends our interest in every wanted blob that this peer has not been asked about; `all`: also of swarms it is not known in.
@@ -156,7 +168,7 @@ impl Engine {
         if !wanted {
             return;
         }
-        let mut room = NEIGHBOURS.saturating_sub(self.asked());
+        let mut room = NEIGHBOURS.saturating_sub(self.neighbours());
         for peer in found.into_iter().take(limits::PROVIDERS_PER_SWARM) {
             if self.peers.contains_key(&peer) {
                 self.ask_about_all(peer, false);
@@ -172,10 +184,10 @@ impl Engine {
         let mut lookups = Vec::new();
         let mut dials = Vec::new();
         let mut active = false;
+        let room = self.neighbours() < NEIGHBOURS;
         for (id, swarm) in self.swarms.iter_mut().filter(|(_, swarm)| !swarm.wants.is_empty()) {
             active = true;
-            let connected = swarm.providers.iter().filter(|peer| self.peers.contains_key(peer)).count();
-            if connected < NEIGHBOURS {
+            if room {
                 dials.extend(swarm.providers.iter().copied());
             }
             if swarm.next_lookup > self.now {
@@ -204,6 +216,7 @@ impl Engine {
         for peer in dials {
             self.dial(peer);
         }
+        self.review_claims();
         if active {
             self.wake_in(Alarm::Discovery, DISCOVERY_TICK);
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Alarm, Engine, Event, FetchOutcome, HangupReason, Misdeed, Output};
+use super::{Alarm, Engine, Event, FetchOutcome, HangupReason, Misdeed, Output, PeerClass};
 use crate::geometry::{Geometry, Piece, Span};
 use crate::ids::{BlobHash, PeerId, RequestId};
 use crate::limits;
@@ -15,6 +15,8 @@ use crate::wire::Message;
 /// How often sources are looked at while there is enough to ask for: credits that have grown stale go back.
 const RESCUE_PAUSE: Duration = Duration::from_secs(1);
 
+/// What a reader may be ahead of: the next so many bytes come in order, the rest rarest first.
+const STREAM_WINDOW: u64 = 16 * 1024 * 1024;
 /// What is kept of the widest path at each delivery over a narrower one.
 const WIDEST_KEPT: (u64, u64) = (31, 32);
 
@@ -36,7 +38,14 @@ impl Engine {
 
     pub(super) fn pause(&mut self, paused: bool) {
         self.paused = paused;
-        if !paused {
+        if paused {
+            // Sources that held credits ready for us would take us for hoarders.
+            let sources: Vec<PeerId> = self.peers.keys().copied().collect();
+            for source in sources {
+                self.return_credits(source);
+                self.tell_use(source);
+            }
+        } else {
             self.mark_sources_ready();
         }
     }
@@ -124,9 +133,13 @@ impl Engine {
                 let span = piece_picker::pick_named(download, download.map_of(peer)?, block, piece)?;
                 Some(Choice { blob, size, span, probe: false })
             });
+            if self.is_shared_way(peer, blob) && self.ours.contains_key(&blob) {
+                return None; // What crosses the link once goes round here: each member asks for its own.
+            }
             if named.is_some() {
                 return named;
             }
+            let source = &mut self.peers.get_mut(&peer)?.source;
             source.decline();
             self.send(peer, Message::Decline { blob, piece });
         }
@@ -149,8 +162,14 @@ impl Engine {
                 continue;
             };
             let Some(has) = download.map_of(peer) else { continue };
+            let claimable = self.claimable_of(peer, blob, has);
+            let has = claimable.as_ref().unwrap_or(has);
             let end = last.filter(|(on, _)| *on == blob).map(|(_, end)| end);
             let block = source.block_bytes();
+            let next = download.is_streamed().then(|| piece_picker::pick_next(download, has, block, STREAM_WINDOW)).flatten();
+            if let Some(span) = next {
+                return Some(Choice { blob, size: geometry.size(), span, probe: false });
+            }
             if let Some(span) = piece_picker::pick(download, has, block, end, &mut self.random) {
                 return Some(Choice { blob, size: geometry.size(), span, probe: false });
             }
@@ -181,7 +200,8 @@ impl Engine {
 
     /// With nothing left to ask for, idle sources can only help slow ones, and look for that often; before, now and then.
     fn wake_for_rescue(&mut self) {
-        let delay = if self.open.is_empty() { self.config.rescue_interval } else { RESCUE_PAUSE.max(self.config.rescue_interval) };
+        let delay =
+            if self.open.is_empty() { self.config.rescue_interval } else { RESCUE_PAUSE.max(self.config.rescue_interval) };
         self.wake_in(Alarm::Rescue, delay);
     }
 
@@ -194,6 +214,10 @@ impl Engine {
         if !request.abandoned {
             self.release(&request);
         }
+        let class = self.peers.get(&provider).map(|state| state.class);
+        if verified.is_some() && class != Some(PeerClass::Lan) {
+            self.brought_at = self.now;
+        }
         if let Some(span) = verified {
             self.down_rate.record(self.now, bytes);
             self.note_verified(request.blob, request.size, span);
@@ -203,7 +227,13 @@ impl Engine {
                 (true, _) => (),
                 (false, FetchOutcome::Delivered) => {
                     let took = self.now - request.asked_at;
-                    let shortest = state.source.delivered(self.now, took, request.bytes, bytes.max(u64::from(request.probe)), request.delivered_before);
+                    let shortest = state.source.delivered(
+                        self.now,
+                        took,
+                        request.bytes,
+                        bytes.max(u64::from(request.probe)),
+                        request.delivered_before,
+                    );
                     self.path_time.record(shortest);
                     let (kept, of) = WIDEST_KEPT;
                     self.widest_path = state.source.path_bytes().max(self.widest_path / of * kept);
@@ -334,7 +364,7 @@ impl Engine {
             let Some(request) = self.abandon(id) else { return };
             self.emit(Output::Cancel { request: id, provider });
             let Some(state) = self.peers.get_mut(&provider) else { continue };
-            let (given_up, silent) = (state.source.late(request.bytes), !state.source.has_delivered());
+            let (given_up, silent) = (state.source.late(self.now, request.bytes), !state.source.has_delivered());
             self.send(provider, Message::Cancel { request: id });
             if silent {
                 self.strike(provider, Misdeed::Late, Some(request.blob));
@@ -370,7 +400,10 @@ impl Engine {
         let open = self.open.iter().any(|(_, blob)| {
             self.downloads.get(blob).is_some_and(|download| match (download.geometry(), download.claim_of(peer)) {
                 (None, Some(Claim::Unsized { .. })) => self.ledger.of_blob(*blob).next().is_none(),
-                (Some(_), Some(Claim::Map(map))) => download.open().intersects(map),
+                (Some(_), Some(Claim::Map(map))) => match self.claimable_of(peer, *blob, map) {
+                    Some(claimable) => download.open().intersects(&claimable),
+                    None => download.open().intersects(map),
+                },
                 _ => false,
             })
         });
@@ -384,6 +417,9 @@ impl Engine {
         blobs.into_iter().find_map(|blob| {
             let download = self.downloads.get(&blob)?;
             download.geometry()?;
+            if self.is_shared_way(peer, blob) {
+                return None; // Nothing crosses a shared link twice.
+            }
             rescue(download, &self.ledger, source_of, peer, self.now).map(|found| (blob, found))
         })
     }

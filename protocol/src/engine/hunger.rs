@@ -28,7 +28,7 @@ const PAUSE_MAX: Duration = Duration::from_millis(200);
 impl Engine {
     /// Tells a source whether it is of use to us, if that has changed.
     pub(super) fn tell_use(&mut self, peer: PeerId) {
-        let useful = self.is_useful(peer);
+        let useful = !self.paused && self.is_useful(peer);
         let told = self.peers.get(&peer).is_some_and(|state| state.load_told.limit > 0);
         if useful != told {
             let limit = if useful { self.wanted_requests() } else { 0 };
@@ -44,9 +44,8 @@ impl Engine {
         if self.ledger.in_flight() as u64 >= self.in_path() + RESERVE {
             return;
         }
-        let idle = |peer: &PeerId| {
-            self.peers.get(peer).is_some_and(|state| state.load_told.limit > 0 && state.source.credits() == 0)
-        };
+        let idle =
+            |peer: &PeerId| self.peers.get(peer).is_some_and(|state| state.load_told.limit > 0 && state.source.credits() == 0);
         let mut sources: Vec<PeerId> = self.peers.keys().filter(|peer| idle(peer)).copied().collect();
         for _ in 0..CRIES.min(sources.len()) {
             let peer = sources.swap_remove(self.random.below(sources.len() as u64) as usize);

@@ -5,7 +5,7 @@ use super::{Engine, HangupReason, Output};
 use crate::ids::{BlobHash, PeerId};
 
 /// Peers named in one introduction: each is dialled by every later comer too, so that twice as many become neighbours.
-const OTHERS: usize = 10;
+const OTHERS: usize = 8;
 
 impl Engine {
     /// Tells a peer of some others that want or hold the blob it has just asked for.

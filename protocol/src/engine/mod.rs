@@ -3,6 +3,7 @@
 //! It speaks of spans, never of bytes; it never waits, and bad input from a peer is a strike, never an error. This file holds the state
 //! and the dispatch; what is done about each cause lies in `connections`, `news`, `fetching`, `serving` and `discovery`.
 
+mod claims;
 mod config;
 mod connections;
 mod discovery;
@@ -40,6 +41,7 @@ use crate::swarm::holders::Holders;
 use crate::swarm::ledger::Ledger;
 use crate::swarm::rate::{Rate, ServiceTime};
 use crate::time::Instant;
+use claims::Ours;
 use discovery::Swarm;
 use injection::Injection;
 use peer::Peer;
@@ -96,6 +98,10 @@ pub struct Engine {
     ready: BTreeSet<PeerId>,
     /// Blobs that peers are to be told we no longer want.
     dropped: BTreeSet<BlobHash>,
+    /// What this node is to ask outside its local network for, where it has company there.
+    ours: BTreeMap<BlobHash, Ours>,
+    /// When something last came from outside.
+    brought_at: Instant,
     down_rate: Rate,
     /// The shortest time that a request takes, over the sources in use.
     path_time: ServiceTime,
@@ -110,6 +116,8 @@ pub struct Engine {
     offers: BTreeMap<BlobHash, Offer>,
     /// Offers with pieces that not everybody was told of.
     fresh: BTreeSet<BlobHash>,
+    /// This step is a wake-up: time alone may have changed what is to be done.
+    woken: bool,
     /// Size of the largest piece on offer, in bytes.
     largest_piece: u64,
     uploads: Uploads,
@@ -138,6 +146,8 @@ impl Engine {
             ledger: Ledger::default(),
             ready: BTreeSet::new(),
             dropped: BTreeSet::new(),
+            ours: BTreeMap::new(),
+            brought_at: Instant::START,
             down_rate: Rate::default(),
             path_time: ServiceTime::default(),
             widest_path: 0,
@@ -146,6 +156,7 @@ impl Engine {
             held_back: false,
             offers: BTreeMap::new(),
             fresh: BTreeSet::new(),
+            woken: false,
             largest_piece: 0,
             uploads: Uploads::default(),
             serving: BTreeMap::new(),
@@ -157,6 +168,7 @@ impl Engine {
     /// Takes note of a fact and decides what follows. Time never runs backwards: an earlier `now` counts as the last one.
     pub fn handle(&mut self, now: Instant, input: Input) {
         self.now = self.now.max(now);
+        self.woken = matches!(input, Input::Tick);
         match input {
             Input::PeerConnected { peer, class, prefix } => self.on_connected(peer, class, prefix),
             Input::PeerGone { peer } => self.on_gone(peer),

@@ -31,18 +31,8 @@ pub fn neediest(
     random: &mut Random,
 ) -> Option<PeerId> {
     let class_counts = !(grants_made + 1).is_multiple_of(CLASS_BLIND_EVERY);
-    let mut hungry = takers.values().filter(|taker| taker.is_hungry());
-    let first = hungry.next()?;
-    let alone = hungry.next().is_none();
-    let one_network = takers.values().all(|taker| !taker.is_hungry() || taker.prefix == first.prefix);
-    let crowded = |class: PeerClass, prefix: Prefix| {
-        let counts = !one_network && class != PeerClass::Lan && prefix != Prefix::default();
-        let held = || takers.values().filter(|other| other.prefix == prefix).map(Taker::out).sum::<usize>();
-        counts && held() >= (window / PREFIX_SHARE).max(UNPROVED_CREDITS)
-    };
-    let mut best = None;
-    for (peer, taker) in takers.iter().filter(|(_, taker)| taker.is_hungry() && taker.skip_until <= now) {
-
+    let alone = takers.values().filter(|taker| taker.is_hungry()).nth(1).is_none();
+    let able = |taker: &Taker| {
         let most = match (alone, taker.is_idler(), taker.has_redeemed) {
             (true, _, _) | (false, false, true) => limits::REQUESTS_PER_PEER,
             (false, true, _) => 1,
@@ -50,9 +40,20 @@ pub fn neediest(
         };
         // Who does not use what it has needs no more, whatever it says about itself.
         let lies_unused = !alone && taker.granted.front().is_some_and(|(at, _)| now - *at >= turnaround);
-        if taker.out() >= most.min(taker.load.limit.into()) || lies_unused {
-            continue;
-        }
+        taker.is_hungry() && taker.skip_until <= now && taker.out() < most.min(taker.load.limit.into()) && !lies_unused
+    };
+    let able = || takers.iter().filter(|(_, taker)| able(taker));
+    let contested = |class: PeerClass, prefix: Prefix| {
+        class != PeerClass::Lan && prefix != Prefix::default() && able().any(|(_, other)| other.prefix != prefix)
+    };
+    let crowded = |class: PeerClass, prefix: Prefix| {
+        let mut held = takers.values().filter(|other| other.prefix == prefix).map(Taker::out);
+        let (first, others) = (held.next().unwrap_or(0), held.next());
+        let all = |second: usize| first + second + held.sum::<usize>();
+        others.is_some_and(|second| all(second) >= (window / PREFIX_SHARE).max(UNPROVED_CREDITS)) && contested(class, prefix)
+    };
+    let mut best = None;
+    for (peer, taker) in able() {
         let key = (taker.is_idler(), class_counts.then_some(taker.class), taker.fullness(now), random.any());
         if best.as_ref().is_none_or(|(other, _)| key < *other) && !crowded(taker.class, taker.prefix) {
             best = Some((key, *peer));
@@ -94,7 +95,7 @@ mod tests {
     #[test]
     fn who_was_told_to_wait_waits_and_who_never_used_one_gets_few() {
         let mut waits = taker(0, 10, PeerClass::Wan, 1);
-        waits.skip_until = NOW + std::time::Duration::from_nanos(1);
+        waits.skip_until = NOW + Duration::from_nanos(1);
         assert_eq!(choice(&[waits, taker(9, 10, PeerClass::Wan, 2)], 0), Some(1));
         let mut unproved = taker(0, 10, PeerClass::Wan, 1);
         unproved.has_redeemed = false;

@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::peer::Load;
-use super::{Alarm, Engine, Event, Misdeed, Offer};
+use super::{Alarm, Engine, Event, Misdeed, Offer, PeerClass};
 use crate::geometry::{Geometry, Piece};
+use crate::have_map::HaveMap;
 use crate::ids::{BlobHash, PeerId};
 use crate::limits;
-use crate::have_map::HaveMap;
 use crate::span_set::SpanSet;
 use crate::swarm::download::{Claim, Download};
 use crate::swarm::holders::Holders;
@@ -19,6 +19,8 @@ use crate::wire::{HavePieces, Message, PieceRun};
 const NEWS_PART: u128 = 500;
 /// And for no more than one part in so many of the time that has passed.
 const NEWS_PART_PAST: u32 = 20;
+/// Shortest wait, in the first moments of a crowd: every hop that the first pieces make waits for news.
+const NEWS_DELAY_MIN: Duration = Duration::from_millis(10);
 /// Longest wait: a peer that comes new learns of a source's fresh pieces within this time.
 const NEWS_DELAY_MAX: Duration = Duration::from_secs(5);
 
@@ -61,6 +63,7 @@ impl Engine {
             }
             self.watch(peer, blob);
         }
+        self.review_if_near(peer);
         if !lacking.is_empty() {
             self.send(peer, Message::HaveNot { blobs: lacking });
         }
@@ -80,6 +83,13 @@ impl Engine {
             state.told.remove(blob);
         }
         self.note_told(peer);
+        self.review_if_near(peer);
+    }
+
+    fn review_if_near(&mut self, peer: PeerId) {
+        if self.peers.get(&peer).is_some_and(|state| state.class == PeerClass::Lan) {
+            self.review_claims();
+        }
     }
 
     /// Whoever was told of something that it wants may be granted credits.
@@ -127,8 +137,9 @@ impl Engine {
         let left = u128::from(missing) * 1_000_000_000 / u128::from(rate.max(1));
         let part = Duration::from_nanos(u64::try_from(left / NEWS_PART).unwrap_or(u64::MAX));
         // At first, while the rate is not known, everybody waits for something to trade.
-        let part = part.min(self.down_rate.watched(self.now) / NEWS_PART_PAST);
-        part.clamp(self.config.news_delay, NEWS_DELAY_MAX.max(self.config.news_delay))
+        let past = self.down_rate.watched(self.now) / NEWS_PART_PAST;
+        let least = past.clamp(NEWS_DELAY_MIN.min(self.config.news_delay), self.config.news_delay);
+        part.min(past).clamp(least, NEWS_DELAY_MAX.max(least))
     }
 
     /// Everybody who was told of a blob is told anew: something was lost, or all of it.
@@ -242,6 +253,8 @@ impl Engine {
                 pieces.for_each(|piece| _ = download.add_claim(peer, piece));
             }
         }
+        let named = runs.iter().flat_map(|run| run.first.0..run.first.0.saturating_add(run.count).min(pieces)).map(Piece);
+        self.note_brought(peer, blob, named);
         self.source_changed(peer);
     }
 

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::engine::io::PeerClass;
 use crate::ids::BlobHash;
 use crate::swarm::source::Source;
+use crate::time::Instant;
 
 /// How much a peer has in flight, and would like to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -27,6 +28,10 @@ impl Load {
 pub struct Peer {
     /// How it is reached.
     pub class: PeerClass,
+    /// Since when.
+    pub since: Instant,
+    /// When it last brought a piece from outside to the local network that we share.
+    pub brought_at: Instant,
     /// As a source.
     pub source: Source,
     /// It once said that it holds something we want: worth looking at when we look for whom to ask.
@@ -43,9 +48,11 @@ pub struct Peer {
 
 impl Peer {
     /// A peer that has just connected.
-    pub fn new(class: PeerClass) -> Self {
+    pub fn new(class: PeerClass, since: Instant) -> Self {
         Self {
             class,
+            since,
+            brought_at: Instant::START,
             source: Source::default(),
             is_source: false,
             interests: BTreeSet::new(),

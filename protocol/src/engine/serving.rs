@@ -147,9 +147,7 @@ impl Engine {
     pub(super) fn on_return(&mut self, peer: PeerId, credits: u16) {
         let returned = self.uploads.returned(peer, credits);
         self.unused(peer, returned);
-        if let Some(taker) = self.uploads.taker_mut(peer) {
-            taker.skip_until = taker.skip_until.max(self.now + RETURNED_PAUSE);
-        }
+        self.uploads.rest(peer, self.now + RETURNED_PAUSE);
     }
 
     /// A peer does not need the piece that a credit was for: it gets others.
@@ -182,6 +180,9 @@ impl Engine {
 
     /// Gives out credits until as many are out as the uplink needs, each to the neediest.
     pub(super) fn grant(&mut self) {
+        if !self.uploads.take_changed(self.now) && !self.woken {
+            return;
+        }
         let wanting = self.uploads.wanting(self.now, self.config.first_credits);
         if wanting == 0 {
             return self.uploads.granted_all(self.now);

@@ -40,7 +40,11 @@ pub struct Uploads {
     granted: BTreeSet<(Instant, u64, PeerId)>,
     /// Every block being sent, oldest first.
     serving: BTreeSet<(Instant, PeerId, RequestId)>,
+    /// When each peer that is passed over may be granted again; may hold more than still counts.
+    resting: BTreeSet<(Instant, PeerId)>,
     grants_made: u64,
+    /// Something has changed since credits were last given out.
+    changed: bool,
     rate: Rate,
     service: ServiceTime,
     /// From a grant to the request that uses it.
@@ -61,16 +65,30 @@ impl Uploads {
     /// A peer has come.
     pub fn meet(&mut self, peer: PeerId, class: PeerClass, prefix: Prefix) {
         self.takers.insert(peer, Taker::new(class, prefix));
-    }
-
-    /// A peer as somebody to serve.
-    pub fn taker(&self, peer: PeerId) -> Option<&Taker> {
-        self.takers.get(&peer)
+        self.changed = true;
     }
 
     /// A peer as somebody to serve, to be changed; its credits are changed by the methods below only.
     pub fn taker_mut(&mut self, peer: PeerId) -> Option<&mut Taker> {
+        self.changed = true;
         self.takers.get_mut(&peer)
+    }
+
+    /// Passes a peer over until then.
+    pub fn rest(&mut self, peer: PeerId, until: Instant) {
+        if let Some(taker) = self.takers.get_mut(&peer) {
+            taker.skip_until = taker.skip_until.max(until);
+            self.resting.insert((taker.skip_until, peer));
+        }
+    }
+
+    /// Whether anything has changed since this was last asked that could let a credit go out: if not, there is no need to look.
+    pub fn take_changed(&mut self, now: Instant) -> bool {
+        let resumed = self.resting.first().is_some_and(|(at, _)| *at <= now);
+        while self.resting.first().is_some_and(|(at, _)| *at <= now) {
+            self.resting.pop_first();
+        }
+        std::mem::take(&mut self.changed) || resumed
     }
 
     /// Peers that would take a block.
@@ -86,7 +104,8 @@ impl Uploads {
         // On a long fat path the number of credits is what bounds: half of them must fill it.
         let cycle = self.turnaround.mean().unwrap_or_default() + self.service.mean().unwrap_or_default();
         let filling = during(cycle) / (u128::from(limits::CREDITS_PER_PEER) / 2);
-        let wanted = during(BLOCK_TIME).max(coarse).max(filling).clamp(limits::BLOCK_MIN_BYTES.into(), limits::BLOCK_MAX_BYTES.into());
+        let wanted =
+            during(BLOCK_TIME).max(coarse).max(filling).clamp(limits::BLOCK_MIN_BYTES.into(), limits::BLOCK_MAX_BYTES.into());
         1 << wanted.ilog2()
     }
 
@@ -176,6 +195,7 @@ impl Uploads {
             return false;
         }
         let Some((granted, number)) = taker.granted.pop_front() else { return false };
+        self.changed = true;
         taker.redeemed(now);
         taker.serving.push(Serving { request, since: now, bytes });
         self.granted.remove(&(granted, number, peer));
@@ -188,6 +208,7 @@ impl Uploads {
     pub fn returned(&mut self, peer: PeerId, credits: u16) -> usize {
         let Some(taker) = self.takers.get_mut(&peer) else { return 0 };
         let mut returned = 0;
+        self.changed = true;
         while returned < usize::from(credits)
             && let Some((granted, number)) = taker.granted.pop_back()
         {
@@ -203,6 +224,7 @@ impl Uploads {
         let Some(place) = taker.serving.iter().position(|serving| serving.request == request) else { return false };
         let Serving { since, bytes, .. } = taker.serving.swap_remove(place);
         self.serving.remove(&(since, peer, request));
+        self.changed = true;
         if sent {
             self.rate.record(now, bytes);
             self.service.record(now - since);
@@ -219,11 +241,13 @@ impl Uploads {
         while let Some((granted, number, peer)) = self.granted.first().copied().filter(|(at, ..)| now - *at >= life) {
             self.granted.remove(&(granted, number, peer));
             held.push(peer);
+            self.changed = true;
             let Some(taker) = self.takers.get_mut(&peer) else { continue };
             taker.granted.retain(|credit| *credit != (granted, number));
             taker.idled();
             if taker.redeemed_at.is_none_or(|at| at < granted) && taker.skip_until <= now {
                 taker.hoarded(now);
+                self.resting.insert((taker.skip_until, peer));
             }
         }
         held
@@ -248,13 +272,14 @@ impl Uploads {
 
     /// When the next peer that waits may be granted again, whether or not anything else happens.
     pub fn next_resumed(&self, now: Instant) -> Option<Instant> {
-        let waiting = self.takers.values().filter(|taker| taker.is_hungry()).map(|taker| taker.skip_until);
-        waiting.filter(|at| *at > now).min()
+        self.resting.iter().map(|(at, _)| *at).find(|at| *at > now)
     }
 
     /// The peer is gone.
     pub fn forget(&mut self, peer: PeerId) {
         let Some(taker) = self.takers.remove(&peer) else { return };
+        self.changed = true;
+        self.resting.remove(&(taker.skip_until, peer));
         for (granted, number) in taker.granted {
             self.granted.remove(&(granted, number, peer));
         }
@@ -264,12 +289,9 @@ impl Uploads {
     }
 
     /// Credits granted and not yet used, all peers together.
-    pub fn credits_out(&self) -> usize {
+    #[cfg(test)]
+    fn credits_out(&self) -> usize {
         self.granted.len()
-    }
-
-    pub fn debug(&self, now: Instant) -> (usize, usize, usize, usize, u64) {
-        (self.hungry().count(), self.granted.len(), self.fresh(now), self.serving.len(), self.window.unwrap_or(99))
     }
 
     /// # Panics

@@ -75,11 +75,6 @@ impl Engine {
         self.ledger.in_flight_bytes()
     }
 
-    pub fn debug(&self) -> ((usize, usize, usize, usize, u64), (u32, usize, u64, usize)) {
-        let credits: u32 = self.peers.values().map(|s| u32::from(s.source.credits())).sum();
-        (self.uploads.debug(self.now), (credits, self.ledger.in_flight(), self.ledger.in_flight_bytes(), self.peers.len()))
-    }
-
     /// # Panics
     /// If the state contradicts itself. Tests and simulations call it after every step.
     pub fn check_invariants(&self) {

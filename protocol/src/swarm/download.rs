@@ -32,6 +32,8 @@ pub enum Claim {
 pub struct Download {
     blob: BlobHash,
     order: u64,
+    /// Whether somebody reads it from front to back while it is fetched.
+    streamed: bool,
     sized: Option<Sized>,
     claims: BTreeMap<PeerId, Claim>,
 }
@@ -51,7 +53,7 @@ struct Sized {
 impl Download {
     /// A blob of unknown size, the `order`-th that was wanted.
     pub fn new(blob: BlobHash, order: u64) -> Self {
-        Self { blob, order, sized: None, claims: BTreeMap::new() }
+        Self { blob, order, streamed: false, sized: None, claims: BTreeMap::new() }
     }
 
     /// The blob.
@@ -62,6 +64,16 @@ impl Download {
     /// Its rank among all that was ever wanted.
     pub fn order(&self) -> u64 {
         self.order
+    }
+
+    /// Whether somebody reads it from front to back while it is fetched.
+    pub fn is_streamed(&self) -> bool {
+        self.streamed
+    }
+
+    /// Somebody reads it from front to back from now on, or nobody does.
+    pub fn set_streamed(&mut self, streamed: bool) {
+        self.streamed = streamed;
     }
 
     /// The geometry, once the size is known.

@@ -3,7 +3,7 @@
 //! Rarest first after a few random pieces; among equally rare pieces the one that goes on where this provider's last span ended, so
 //! that disks read and write in runs; else random. A sample of the candidates is as good as all of them (worth 2.5 % either way).
 
-use crate::geometry::{Piece, Span, groups_in_block};
+use crate::geometry::{GROUP_BYTES, Piece, Span, groups_in_block};
 use crate::have_map::HaveMap;
 use crate::random::Random;
 use crate::swarm::download::Download;
@@ -14,19 +14,23 @@ const SAMPLE: usize = 24;
 const RANDOM_FIRST: u32 = 4;
 
 /// The span to ask for, at most `block_bytes` long, of a provider with this map; `None` if it has nothing that is open.
-pub fn pick(
-    download: &Download,
-    has: &HaveMap,
-    block_bytes: u32,
-    last_end: Option<u64>,
-    random: &mut Random,
-) -> Option<Span> {
+pub fn pick(download: &Download, has: &HaveMap, block_bytes: u32, last_end: Option<u64>, random: &mut Random) -> Option<Span> {
     let geometry = download.geometry()?;
     let piece = pick_piece(download, has, last_end, random)?;
     let block_groups = groups_in_block(block_bytes.into());
     let piece = block_start(download, has, piece, block_groups)?;
     let span = download.first_open(geometry.piece_span(piece)?)?;
     Some(extend(download, has, span, block_groups))
+}
+
+/// The next span in the order of the blob, among the first `window` bytes that are still open: what a reader waits for.
+pub fn pick_next(download: &Download, has: &HaveMap, block_bytes: u32, window: u64) -> Option<Span> {
+    let geometry = download.geometry()?;
+    let first = download.open().first()?;
+    let pieces = u32::try_from(window / (geometry.piece_groups() * GROUP_BYTES)).unwrap_or(u32::MAX).max(1);
+    let piece = download.open().first_common(has, first).filter(|piece| piece.0 - first.0 < pieces)?;
+    let span = download.first_open(geometry.piece_span(piece)?)?;
+    Some(extend(download, has, span, groups_in_block(block_bytes.into())))
 }
 
 /// The span to ask for of a provider that named this piece; `None` if nothing of it is open.
@@ -153,6 +157,18 @@ mod tests {
         assert_eq!(picked(&download, "############", 4 * BLOCK, Some(4 * 16), 3), Some((4, 7)));
         assert_eq!(picked(&download, "############", 2 * BLOCK, Some(4 * 16), 3), Some((4, 6)));
         assert_eq!(picked(&download, "#####.######", 4 * BLOCK, Some(4 * 16), 3), Some((4, 5)));
+    }
+
+    #[test]
+    fn a_reader_gets_what_comes_next() {
+        let download = world("###~........", "333311111119");
+        let next = |has: &str, window: u64| {
+            pick_next(&download, &drawing::have_map(has), BLOCK, window * u64::from(BLOCK)).map(|span| span.start() / 16)
+        };
+        assert_eq!(next("############", 4), Some(4), "however common the others are");
+        assert_eq!(next("######.#####", 4), Some(4));
+        assert_eq!(next("......######", 4), Some(6));
+        assert_eq!(next("...........#", 4), None, "too far ahead: then the rarest will do");
     }
 
     #[test]

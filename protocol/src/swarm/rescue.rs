@@ -38,9 +38,8 @@ pub fn rescue<'a>(
     let own_time = helper.mean_service();
     let usable =
         |request: &Request| request.provider != idle && geometry.pieces_touching(request.span).all(|piece| map.contains(piece));
-    let asked_twice = |id: RequestId, request: &Request| {
-        ledger.overlapping(download.blob(), request.span).any(|(other, _)| other != id)
-    };
+    let asked_twice =
+        |id: RequestId, request: &Request| ledger.overlapping(download.blob(), request.span).any(|(other, _)| other != id);
     let (id, left) = ledger
         .of_blob(download.blob())
         .filter(|(id, request)| usable(request) && !asked_twice(*id, request))

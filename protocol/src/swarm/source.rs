@@ -44,6 +44,7 @@ pub struct Source {
     /// The most it delivered during one service lately: in use, a link shows its rate; an idle one keeps it.
     rate_bytes_per_s: u64,
     late_in_a_row: u32,
+    late_at: Option<Instant>,
     breaks: u32,
     broken_at: Option<Instant>,
     refused_in_a_row: u32,
@@ -187,10 +188,15 @@ impl Source {
     }
 
     /// A request's deadline passed; says whether that is once too often. Patience doubles: a slow link is not a dead one.
-    pub fn late(&mut self, asked: u64) -> bool {
+    ///
+    /// Requests that fall due together were held up by one thing: they count once.
+    pub fn late(&mut self, now: Instant, asked: u64) -> bool {
         self.in_flight -= 1;
         self.in_flight_bytes -= asked;
-        self.late_in_a_row += 1;
+        if self.late_at.is_none_or(|at| now - at >= BREAK_BURST) {
+            self.late_at = Some(now);
+            self.late_in_a_row += 1;
+        }
         self.late_in_a_row >= LATE_LIMIT
     }
 
@@ -250,12 +256,14 @@ mod tests {
         let mut source = Source::default();
         source.grant(Instant::START, 10, 1 << 20, None);
         assert_eq!(source.asked(BLOB, 4, 0), Duration::from_secs(10));
-        assert!(!source.late(0));
+        let at = |s| Instant::START + Duration::from_secs(s);
+        source.asked(BLOB, 4, 0);
+        assert!(!source.late(at(10), 0) && !source.late(at(10), 0), "two at once are one");
         assert_eq!(source.asked(BLOB, 4, 0), Duration::from_secs(20));
         assert!(!source.may_ask(), "one at a time while it is late");
-        assert!(!source.late(0));
+        assert!(!source.late(at(30), 0));
         source.asked(BLOB, 4, 0);
-        assert!(source.late(0));
+        assert!(source.late(at(70), 0));
     }
 
     #[test]

@@ -83,6 +83,8 @@ pub struct Scenario {
     pub max_events: u64,
     /// Every so many steps of a host its engine's invariants are checked.
     pub check_every: u64,
+    /// The checker keeps books of every so many hosts.
+    pub books_every: usize,
     /// So many lines of what happened last are kept.
     pub keep_lines: usize,
     /// Where the hosts added last begin.
@@ -107,6 +109,7 @@ impl Scenario {
             linger: Duration::ZERO,
             max_events: 5_000_000,
             check_every: 1,
+            books_every: 1,
             keep_lines: 0,
             last: 0,
         }
@@ -248,6 +251,12 @@ impl Scenario {
     /// The engines' invariants are checked every so many steps: in large worlds each step would cost too much.
     pub fn check_every(mut self, steps: u64) -> Self {
         self.check_every = steps.max(1);
+        self
+    }
+
+    /// The checker keeps books of every so many hosts only: in the largest worlds, those of all would cost too much memory.
+    pub fn books_every(mut self, hosts: usize) -> Self {
+        self.books_every = hosts.max(1);
         self
     }
 

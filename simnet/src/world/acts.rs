@@ -3,9 +3,10 @@
 use p2pweights_protocol::engine::{Command, Event, FetchOutcome, Input, Output, ServeOutcome};
 use p2pweights_protocol::geometry::{Geometry, Span};
 use p2pweights_protocol::ids::{BlobHash, PeerId, RequestId, SwarmId};
-use p2pweights_protocol::wire::{BULK_REQUEST_BYTES, BULK_RESPONSE_BYTES, Message, encode_frame};
+use p2pweights_protocol::wire::{BULK_REQUEST_BYTES, BULK_RESPONSE_BYTES, Message};
 
 use super::{Happening, Parcel, World};
+use crate::frame_length::frame_length;
 use crate::host::Fetching;
 use crate::hostile::{Serving, serving};
 use crate::network::HostId;
@@ -30,10 +31,14 @@ impl World {
             Output::Hangup { peer, .. } => self.hang_up(here, peer),
             Output::FindProviders { blob } => {
                 let incarnation = self.host(here).incarnation;
-                self.after(self.scenario.timing.lookup, Happening::LookedUp(here, incarnation, blob));
+                self.after(self.scenario.timing.lookup, Happening::LookedUp(here, incarnation, Box::new(blob)));
             }
-            Output::Announce { blob } => self.after(self.scenario.timing.announce, Happening::Recorded(here, blob, true)),
-            Output::Unannounce { blob } => self.after(self.scenario.timing.announce, Happening::Recorded(here, blob, false)),
+            Output::Announce { blob } => {
+                self.after(self.scenario.timing.announce, Happening::Recorded(here, Box::new(blob), true))
+            }
+            Output::Unannounce { blob } => {
+                self.after(self.scenario.timing.announce, Happening::Recorded(here, Box::new(blob), false))
+            }
             Output::Introduce { peer, blob, others } => {
                 let Some(there) = self.names.get(&peer).copied() else { return };
                 self.post(here, there, 8 + 64 * others.len() as u64, Parcel::Introduction { blob, others });
@@ -45,7 +50,7 @@ impl World {
     /// A fact that arises within a host, told to its engine in a moment.
     pub(super) fn tell(&mut self, here: HostId, input: Input) {
         let incarnation = self.host(here).incarnation;
-        self.agenda.now_too(Happening::Fact(here, incarnation, input));
+        self.agenda.now_too(Happening::Fact(here, incarnation, Box::new(input)));
     }
 
     pub(super) fn say(&mut self, here: HostId, peer: PeerId, message: Message) {
@@ -53,7 +58,7 @@ impl World {
         if self.hosts[here.0].plan.vice.is_some_and(|vice| vice.withholds(&message)) {
             return;
         }
-        let bytes = encode_frame(&message).len() as u64;
+        let bytes = frame_length(&message);
         if let Message::Have { .. } = message {
             let report = &mut self.host(here).report;
             report.largest_have_bytes = report.largest_have_bytes.max(bytes);
@@ -64,14 +69,16 @@ impl World {
 
     /// Something small sets out over the connection that this end believes in; `false` if there is none.
     pub(super) fn post(&mut self, here: HostId, there: HostId, bytes: u64, what: Parcel) -> bool {
-        let Some(connection) = self.network.view(here, there) else { return false };
+        if self.network.view(here, there).is_none() {
+            return false;
+        }
         let mut travel = self.host(here).uplink.control(bytes) + self.latency(here, there);
         travel += self.control_across(here, there, bytes) + self.resent(here, there);
         if let Some(until) = self.cut(here, there) {
             travel += until - self.now();
         }
-        let at = self.network.arrival(connection, there, self.agenda.now(), travel);
-        self.agenda.at(at, Happening::Arrives { from: here, to: there, connection, what });
+        let Some((connection, at)) = self.network.send(here, there, self.agenda.now(), travel) else { return false };
+        self.agenda.at(at, Happening::Arrives { from: here, to: there, connection, what: Box::new(what) });
         true
     }
 

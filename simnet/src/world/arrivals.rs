@@ -26,19 +26,19 @@ impl World {
             }
             Happening::Fact(host, incarnation, input) => {
                 if self.is(host, incarnation) {
-                    self.feed(host, input);
+                    self.feed(host, *input);
                 }
             }
             Happening::Sync(host, incarnation) => self.sync(host, incarnation),
             Happening::Beat(host, incarnation) => self.beat(host, incarnation),
             Happening::Sample => self.sample(),
-            Happening::Recorded(host, blob, true) => self.directory.add(blob, host),
-            Happening::Recorded(host, blob, false) => self.directory.remove(blob, host),
+            Happening::Recorded(host, blob, true) => self.directory.add(*blob, host),
+            Happening::Recorded(host, blob, false) => self.directory.remove(*blob, host),
             Happening::LookedUp(host, incarnation, blob) => {
                 if self.is(host, incarnation) {
-                    let found = self.directory.find(blob, host, &mut self.random);
+                    let found = self.directory.find(*blob, host, &mut self.random);
                     let providers = found.into_iter().map(|host| self.hosts[host.0].peer).collect();
-                    self.feed(host, Input::ProvidersFound { blob, providers, finished: true });
+                    self.feed(host, Input::ProvidersFound { blob: *blob, providers, finished: true });
                 }
             }
             Happening::DialArrives { from, to } => self.dial_arrives(from, to),
@@ -48,7 +48,7 @@ impl World {
             }
             Happening::DialAnswered { from, to, connection } => self.dial_answered(from, to, connection),
             Happening::Gone { here, there, connection } => self.gone(here, there, connection),
-            Happening::Arrives { from, to, connection, what } => self.arrives(from, to, connection, what),
+            Happening::Arrives { from, to, connection, what } => self.arrives(from, to, connection, *what),
             Happening::BlockOut(host, incarnation, id) => self.block_out(host, incarnation, id),
             Happening::BlockSent(host, incarnation, id) => self.block_sent(host, incarnation, id),
             Happening::FirstByte(id) => self.first_byte(id),
@@ -79,12 +79,15 @@ impl World {
         self.host(id).report.began_at.get_or_insert(now);
         self.count_copies(id, |count| count.present += 1);
         let commands = self.hosts[id.0].begin(&config, seed, &self.scenario.swarms);
+        if let Some(recording) = &mut self.recording {
+            recording.began(id, self.hosts[id.0].engine_seed(seed));
+        }
         for command in commands {
             self.feed(id, Input::Command(command));
         }
         if self.hosts[id.0].engine.is_none() {
             for (blob, _) in self.scenario.blobs_of(id) {
-                self.after(self.scenario.timing.announce, Happening::Recorded(id, blob, true));
+                self.after(self.scenario.timing.announce, Happening::Recorded(id, Box::new(blob), true));
             }
             let incarnation = self.host(id).incarnation;
             self.after(self.scenario.timing.beat, Happening::Beat(id, incarnation));
@@ -143,7 +146,7 @@ impl World {
             self.checker.synced(now, id, *blob, *span);
         }
         for (blob, span) in synced {
-            let size = self.scenario.size_of(blob);
+            let size = self.sizes.get(&blob).copied().unwrap_or_default();
             self.feed(id, Input::SpanStored { blob, size, span });
         }
     }

@@ -120,7 +120,7 @@ impl World {
         self.host(here).report.left_at = Some(now);
         self.count_copies(here, |count| count.lasting -= 1);
         for (blob, _) in self.scenario.blobs_of(here) {
-            self.after(RECORD_STAYS, Happening::Recorded(here, blob, false));
+            self.after(RECORD_STAYS, Happening::Recorded(here, Box::new(blob), false));
         }
     }
 
@@ -131,6 +131,41 @@ impl World {
             for (blob, _) in self.scenario.blobs_of(here) {
                 self.copies.each(blob, host.store.durable(blob), &change);
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use p2pweights_protocol::engine::Event;
+    use p2pweights_protocol::time::Instant;
+
+    use super::*;
+    use crate::link::Link;
+    use crate::scenario::{Holding, Scenario};
+
+    #[test]
+    fn a_host_goes_when_its_engine_says_that_all_it_holds_is_safe() {
+        let stays = |fetches| {
+            Scenario::new(1).blob(1 << 20).blob(1 << 20).blob(1 << 20).add("all", 1, Link::mbit(1, 1, 1), |plan| {
+                (plan.holding, plan.fetches) = (if fetches { Holding::Drawn("#.".into()) } else { Holding::All }, fetches);
+                (plan.stay, plan.swarms) = (Stay::LeaveSafe, vec![0, 1]);
+            })
+        };
+        for fetches in [false, true] {
+            let mut world = World::new(stays(fetches));
+            world.happen(Happening::Begin(HostId(0)));
+            let blobs = world.scenario.blobs_of(HostId(0));
+            for (blob, _) in &blobs {
+                assert_eq!(world.hosts[0].safe.len(), usize::from(*blob != blobs[0].0), "not before both are safe");
+                world.act(HostId(0), p2pweights_protocol::engine::Output::Notify(Event::LeaveSafe { blob: *blob }));
+            }
+            while world.agenda.next_at() == Some(Instant::START) {
+                let next = world.agenda.pop().unwrap();
+                world.happen(next);
+            }
+            assert_eq!(world.hosts[0].gone, !fetches, "who fetches stays until it has finished");
+            assert_eq!(world.hosts[0].report.left_at.is_some(), !fetches);
         }
     }
 }

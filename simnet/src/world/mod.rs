@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-use p2pweights_protocol::engine::{Input, Output};
+use p2pweights_protocol::engine::{Engine, Input};
 use p2pweights_protocol::geometry::Span;
 use p2pweights_protocol::ids::{BlobHash, PeerId, RequestId};
 use p2pweights_protocol::random::Random;
@@ -31,7 +31,9 @@ use crate::copies::Copies;
 use crate::cuts::Cuts;
 use crate::directory::Directory;
 use crate::host::Host;
+use crate::names::Names;
 use crate::network::{ConnectionId, HostId, Network};
+use crate::recording::Recording;
 use crate::report::{Report, Traffic};
 use crate::routes::{Routes, Way};
 use crate::scenario::{Fault, Scenario, SiteId};
@@ -49,20 +51,20 @@ pub use progress::Progress;
 /// Violations after which a world ends early.
 const VIOLATIONS: usize = 5;
 
-/// Something that is going to happen.
+/// Something that is going to happen. Much of it waits at a time, so what is long lies elsewhere.
 #[derive(Debug, Clone)]
 enum Happening {
     Begin(HostId),
-    Fault(Fault),
+    Fault(Box<Fault>),
     Wake(HostId),
     /// A fact that arises within a host, for the engine it was meant for.
-    Fact(HostId, u64, Input),
+    Fact(HostId, u64, Box<Input>),
     Sync(HostId, u64),
     Beat(HostId, u64),
     Sample,
     /// The directory learns of a provider, or that it is none any more.
-    Recorded(HostId, BlobHash, bool),
-    LookedUp(HostId, u64, BlobHash),
+    Recorded(HostId, Box<BlobHash>, bool),
+    LookedUp(HostId, u64, Box<BlobHash>),
     DialArrives {
         from: HostId,
         to: HostId,
@@ -85,7 +87,7 @@ enum Happening {
         from: HostId,
         to: HostId,
         connection: ConnectionId,
-        what: Parcel,
+        what: Box<Parcel>,
     },
     /// A block's last byte leaves the uplink.
     BlockOut(HostId, u64, u64),
@@ -145,7 +147,7 @@ pub struct World {
     scenario: Scenario,
     agenda: Agenda<Happening>,
     hosts: Vec<Host>,
-    names: BTreeMap<PeerId, HostId>,
+    names: Names,
     sizes: BTreeMap<BlobHash, u64>,
     network: Network,
     transfers: Transfers,
@@ -155,6 +157,8 @@ pub struct World {
     trace: Trace,
     traffic: Traffic,
     events_per_second: Vec<u64>,
+    /// What engines are told, if that is to be kept.
+    recording: Option<Recording>,
     routes: Routes,
     sites: Sites,
     crossings: BTreeMap<u64, Crossing>,
@@ -178,26 +182,40 @@ impl World {
     /// Runs a scenario to its end, or until whoever is told how far it is wants no more.
     pub fn run_with(scenario: Scenario, watch: &mut dyn FnMut(&Progress) -> ControlFlow<()>) -> Report {
         let mut world = Self::new(scenario);
+        world.proceed(watch);
+        world.report()
+    }
+
+    /// Runs a scenario to its end, and keeps what the engines of every so many hosts are told.
+    pub fn record(scenario: Scenario, every: usize) -> (Report, Recording) {
+        let recording = Recording::new(scenario.engine.clone(), every, scenario.hosts.len());
+        let mut world = Self::new(scenario);
+        world.recording = Some(recording);
+        world.proceed(&mut |_| ControlFlow::Continue(()));
+        let recording = world.recording.take().expect("put there above");
+        (world.report(), recording)
+    }
+
+    fn proceed(&mut self, watch: &mut dyn FnMut(&Progress) -> ControlFlow<()>) {
         let (mut done_at, mut happened) = (None, 0_u32);
-        while let Some(next) = world.agenda.next_at() {
+        while let Some(next) = self.agenda.next_at() {
             happened = happened.wrapping_add(1);
-            if happened.is_multiple_of(PROGRESS_EVERY) && watch(&world.progress()).is_break() {
+            if happened.is_multiple_of(PROGRESS_EVERY) && watch(&self.progress()).is_break() {
                 break;
             }
-            let until = Instant::START + world.scenario.until;
-            if next > until || world.trace.events() >= world.scenario.max_events {
+            let until = Instant::START + self.scenario.until;
+            if next > until || self.trace.events() >= self.scenario.max_events {
                 break;
             }
-            if done_at.is_some_and(|at| next > at + world.scenario.linger) || world.checker.violations().len() >= VIOLATIONS {
+            if done_at.is_some_and(|at| next > at + self.scenario.linger) || self.checker.violations().len() >= VIOLATIONS {
                 break;
             }
-            let Some(happening) = world.agenda.pop() else { break };
-            world.happen(happening);
-            if done_at.is_none() && (world.awaited == 0 || !world.gone_pieces.is_empty()) {
-                done_at = Some(world.now());
+            let Some(happening) = self.agenda.pop() else { break };
+            self.happen(happening);
+            if done_at.is_none() && (self.awaited == 0 || !self.gone_pieces.is_empty()) {
+                done_at = Some(self.now());
             }
         }
-        world.report()
     }
 
     fn new(scenario: Scenario) -> Self {
@@ -207,7 +225,7 @@ impl World {
         let mut world = Self {
             agenda: Agenda::new(),
             names: hosts.iter().enumerate().map(|(index, host)| (host.peer, HostId(index))).collect(),
-            checker: Checker::new(hosts.len(), sizes.clone()),
+            checker: Checker::new(hosts.len(), scenario.books_every, sizes.clone()),
             hosts,
             sizes,
             network: Network::default(),
@@ -217,6 +235,7 @@ impl World {
             trace: Trace::new(scenario.keep_lines),
             traffic: Traffic::default(),
             events_per_second: Vec::new(),
+            recording: None,
             routes: Routes::new(&scenario),
             sites: Sites::new(&scenario.sites, scenario.relay),
             crossings: BTreeMap::new(),
@@ -258,7 +277,7 @@ impl World {
             }
         }
         for fault in self.scenario.faults.clone() {
-            self.agenda.at(Instant::START + fault.at, Happening::Fault(fault));
+            self.agenda.at(Instant::START + fault.at, Happening::Fault(Box::new(fault)));
         }
         self.agenda.now_too(Happening::Sample);
         self.after(self.moments.step(), Happening::Moment);
@@ -295,24 +314,29 @@ impl World {
         let now = self.now();
         self.trace.note(now, id, &input);
         let second = usize::try_from(now.0 / 1_000_000_000).unwrap_or(usize::MAX);
-        self.events_per_second.resize(self.events_per_second.len().max(second + 1), 0);
+        if second >= self.events_per_second.len() {
+            self.events_per_second.resize(second + 1, 0);
+        }
         self.events_per_second[second] += 1;
         let host = &mut self.hosts[id.0];
         let honest = host.is_honest();
         let Some(engine) = &mut host.engine else { return };
+        if let Some(recording) = &mut self.recording {
+            recording.told(id, now, &input);
+        }
         host.report.steps += 1;
         host.report.wakeups += u64::from(matches!(input, Input::Tick));
         if honest {
             self.checker.input(now, id, &input);
         }
-        let stored = if let Input::SpanStored { blob, .. } = input { Some(blob) } else { None };
+        let stored = if let Input::SpanStored { blob, span, .. } = input { Some((blob, span)) } else { None };
         engine.handle(now, input);
-        if host.report.steps.is_multiple_of(self.scenario.check_every) {
+        let check = host.report.steps.is_multiple_of(self.scenario.check_every);
+        if check {
             engine.check_invariants();
         }
-        let outputs: Vec<Output> = std::iter::from_fn(|| engine.poll_output()).collect();
-        if let (true, Some(blob)) = (honest, stored) {
-            self.checker.offers(now, id, engine, blob);
+        if let (true, Some(stored)) = (honest, stored) {
+            self.checker.offers(now, id, engine, stored, check);
         }
         let wake_at = engine.next_wakeup();
         if let Some(at) = wake_at.filter(|at| *at <= now) {
@@ -321,7 +345,8 @@ impl World {
             host.wake_at = wake_at;
             wake_at.into_iter().for_each(|at| self.agenda.at(at, Happening::Wake(id)));
         }
-        for output in outputs {
+        // What is done about a wish comes back as a fact of its own, later: the engine is not touched in between.
+        while let Some(output) = self.hosts[id.0].engine.as_mut().and_then(Engine::poll_output) {
             self.trace.note(now, id, &output);
             if honest {
                 self.checker.output(now, id, &output);

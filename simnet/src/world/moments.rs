@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use p2pweights_protocol::geometry::Geometry;
+use p2pweights_protocol::geometry::{Geometry, Span};
 use p2pweights_protocol::ids::BlobHash;
 use p2pweights_protocol::time::Instant;
 
@@ -126,7 +126,7 @@ impl World {
 /// The pieces of a blob that a host lacks, in whole or in part.
 fn lacked(host: &Host, blob: BlobHash, size: u64) -> Vec<u32> {
     let geometry = Geometry::of(size);
-    let gaps = geometry.whole().map(|whole| host.store.durable(blob).gaps(whole)).unwrap_or_default();
+    let gaps: Vec<Span> = geometry.whole().map(|whole| host.store.durable(blob).gaps(whole).collect()).unwrap_or_default();
     let mut pieces: Vec<u32> = gaps.into_iter().flat_map(|gap| geometry.pieces_touching(gap)).map(|piece| piece.0).collect();
     pieces.dedup();
     pieces

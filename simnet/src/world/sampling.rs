@@ -16,42 +16,6 @@ const BUSY: Duration = Duration::from_millis(20);
 
 impl World {
     pub(super) fn sample(&mut self) {
-        if std::env::var("DBG").is_ok() {
-            let mut idle = (0, [0usize; 5], [0usize; 4], 0);
-            let mut busy = idle;
-            for host in &self.hosts {
-                let Some(engine) = &host.engine else { continue };
-                let (u, r) = engine.debug();
-                let slot = if host.uplink.is_idle() { &mut idle } else { &mut busy };
-                slot.0 += 1;
-                for (a, b) in slot.1.iter_mut().zip([u.0, u.1, u.2, u.3, u.4 as usize]) {
-                    *a += b;
-                }
-                for (a, b) in slot.2.iter_mut().zip([r.0 as usize, r.1, r.2 as usize / 1024, r.3]) {
-                    *a += b;
-                }
-                slot.3 += usize::from(u.0 == 0);
-            }
-            let f = |s: (usize, [usize; 5], [usize; 4], usize)| {
-                format!(
-                    "{} hosts: hungry {:.1} granted {:.1} fresh {:.1} serving {:.1} window {:.1} | credits {:.1} inflight {:.1} KiB {:.0} peers {:.0} | nobody hungry {}",
-                    s.0,
-                    s.1[0] as f64 / s.0 as f64,
-                    s.1[1] as f64 / s.0 as f64,
-                    s.1[2] as f64 / s.0 as f64,
-                    s.1[3] as f64 / s.0 as f64,
-                    s.1[4] as f64 / s.0 as f64,
-                    s.2[0] as f64 / s.0 as f64,
-                    s.2[1] as f64 / s.0 as f64,
-                    s.2[2] as f64 / s.0 as f64,
-                    s.2[3] as f64 / s.0 as f64,
-                    s.3
-                )
-            };
-            println!("{:?} IDLE {} || BUSY {}", self.now(), f(idle), f(busy));
-            self.after(Duration::from_millis(std::env::var("DBG").unwrap().parse().unwrap()), Happening::Sample);
-            return;
-        }
         if self.hosts.len() > HOSTS {
             return;
         }

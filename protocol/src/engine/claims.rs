@@ -1,0 +1,152 @@
+//! A local network behind a thin link fetches each piece once: a few of its members ask outside, each for pieces of its own; the rest
+//! comes from one another. No leader and no messages: all rank the members of whom they know by the same hash.
+//!
+//! Who asks for a piece is its *owner*: of the *gateways*, the one with the highest hash of (piece, member); gateways are the members
+//! with the highest hash of (blob, member), a few of them, so that a thin link is not filled with requests (rendezvous hashing, Thaler and
+//! Ravishankar 1998). A gateway that brings nothing while others do loses its lease, and the next in rank takes its place.
+
+use std::time::Duration;
+
+use super::{Engine, PeerClass};
+use crate::geometry::Piece;
+use crate::have_map::HaveMap;
+use crate::ids::{BlobHash, PeerId};
+use crate::time::Instant;
+
+/// Members that ask outside. Each has a few requests in flight, and all of them share the link.
+const GATEWAYS: usize = 4;
+/// How long a gateway may bring nothing before the next takes its place. Longer than a request may take ([`limits::DEADLINE_MAX`]).
+///
+/// [`limits::DEADLINE_MAX`]: crate::limits::DEADLINE_MAX
+const LEASE: Duration = Duration::from_secs(120);
+
+/// What this node is to ask outside for, of one blob.
+#[derive(Debug, Clone)]
+pub(super) struct Ours {
+    gateways: Vec<PeerId>,
+    pieces: HaveMap,
+}
+
+impl Engine {
+    /// Takes note of who is on the local network and wants what we want.
+    pub(super) fn review_claims(&mut self) {
+        let Some(me) = self.config.me else { return };
+        let blobs: Vec<BlobHash> = self.downloads.keys().copied().collect();
+        self.ours.retain(|blob, _| self.downloads.contains_key(blob));
+        for blob in blobs {
+            self.review(me, blob);
+        }
+    }
+
+    fn review(&mut self, me: PeerId, blob: BlobHash) {
+        let Some(geometry) = self.downloads.get(&blob).and_then(|download| download.geometry()) else { return };
+        let gateways = self.gateways(me, blob);
+        if gateways.is_empty() {
+            if self.ours.remove(&blob).is_some() {
+                self.mark_sources_ready();
+            }
+        } else if self.ours.get(&blob).is_none_or(|ours| ours.gateways != gateways) {
+            let mut pieces = HaveMap::empty(geometry.pieces());
+            let mine = (0..geometry.pieces()).map(Piece).filter(|&piece| owner(&gateways, piece) == Some(me));
+            mine.for_each(|piece| _ = pieces.insert(piece));
+            self.ours.insert(blob, Ours { gateways, pieces });
+            self.mark_sources_ready();
+        }
+    }
+
+    /// The members that ask outside; none if this node has no company.
+    fn gateways(&self, me: PeerId, blob: BlobHash) -> Vec<PeerId> {
+        let mates = self.peers.iter().filter(|(_, state)| state.class == PeerClass::Lan && state.interests.contains(&blob));
+        let mut members: Vec<(bool, u64, PeerId)> =
+            mates.map(|(peer, state)| (self.is_idle(state.brought_at.max(state.since)), rank(blob.0, *peer), *peer)).collect();
+        if members.is_empty() {
+            return Vec::new();
+        }
+        members.push((self.is_idle(self.brought_at), rank(blob.0, me), me));
+        members.sort_unstable_by_key(|(idle, rank, peer)| (*idle, std::cmp::Reverse(*rank), *peer));
+        members.truncate(GATEWAYS);
+        let mut gateways: Vec<PeerId> = members.into_iter().map(|(_, _, peer)| peer).collect();
+        gateways.sort_unstable();
+        gateways
+    }
+
+    /// Whether a member that brought something then has brought nothing for a lease since.
+    fn is_idle(&self, brought_at: Instant) -> bool {
+        self.now - brought_at >= LEASE
+    }
+
+    /// A member of the local network holds a piece that it owns: its link to the outside works.
+    pub(super) fn note_brought(&mut self, peer: PeerId, blob: BlobHash, pieces: impl Iterator<Item = Piece>) {
+        let Some(ours) = self.ours.get(&blob) else { return };
+        let mut pieces = pieces;
+        if pieces.any(|piece| owner(&ours.gateways, piece) == Some(peer))
+            && let Some(state) = self.peers.get_mut(&peer)
+        {
+            state.brought_at = self.now;
+        }
+    }
+
+    /// Whether what this peer sends crosses a link that others here share, so that nothing may cross it twice.
+    pub(super) fn is_shared_way(&self, peer: PeerId, blob: BlobHash) -> bool {
+        let class = self.peers.get(&peer).map(|state| state.class);
+        class != Some(PeerClass::Lan) && (class == Some(PeerClass::Metered) || self.ours.contains_key(&blob))
+    }
+
+    /// What may be asked of a peer outside, of the pieces it has: ours, as long as nobody here holds them. `None`: whatever it has.
+    pub(super) fn claimable_of(&self, peer: PeerId, blob: BlobHash, has: &HaveMap) -> Option<HaveMap> {
+        let ours = self.ours.get(&blob).filter(|_| self.peers.get(&peer).is_some_and(|state| state.class != PeerClass::Lan))?;
+        let download = self.downloads.get(&blob)?;
+        let mut claimable = ours.pieces.clone();
+        claimable.retain_common(has);
+        for (mate, _) in self.peers.iter().filter(|(_, state)| state.class == PeerClass::Lan) {
+            if let Some(theirs) = download.map_of(*mate) {
+                claimable.retain_without(theirs);
+            }
+        }
+        Some(claimable)
+    }
+}
+
+/// Of the gateways, the one to ask outside for a piece.
+fn owner(gateways: &[PeerId], piece: Piece) -> Option<PeerId> {
+    gateways.iter().copied().max_by_key(|peer| (mix(u64::from(piece.0), *peer), *peer))
+}
+
+fn rank(of: [u8; 32], peer: PeerId) -> u64 {
+    mix(u64::from_le_bytes(*of.first_chunk().expect("32 bytes begin with 8")), peer)
+}
+
+/// A hash that all members compute alike (the finaliser of SplitMix64, Steele et al. 2014). Whoever mints names to rank high only gets
+/// more to fetch.
+fn mix(what: u64, peer: PeerId) -> u64 {
+    let name = u64::from_le_bytes(*peer.0.first_chunk().expect("32 bytes begin with 8"));
+    let mut mixed = what.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ name;
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn members(count: u8) -> Vec<PeerId> {
+        (0..count).map(|name| PeerId(BlobHash::of(&[name]).0)).collect()
+    }
+
+    #[test]
+    fn each_piece_has_one_owner_and_most_keep_theirs_when_one_goes() {
+        let all = members(4);
+        let owners: Vec<PeerId> = (0..4000).map(|piece| owner(&all, Piece(piece)).expect("somebody")).collect();
+        for member in &all {
+            let share = owners.iter().filter(|owner| *owner == member).count();
+            assert!((850..1150).contains(&share), "{share} of 4000");
+        }
+        let fewer = &all[1..];
+        for (piece, before) in (0..4000).zip(owners) {
+            let after = owner(fewer, Piece(piece));
+            assert!(before == all[0] || after == Some(before), "only the pieces of who went change hands");
+        }
+        assert_eq!(owner(&[], Piece(0)), None);
+    }
+}
