@@ -1,4 +1,5 @@
-//! Parse → load → run → exit code. Whatever is finished is printed at once, so that Ctrl-C needs no handling: it loses what is under way. From the ground up: `failure output` ← `source` ← `trial` ← `progress pool` ← `summary` ←
+//! Parse → load → run → exit code. Whatever is finished is printed at once, so that Ctrl-C needs no handling: it loses what is under way.
+//! From the ground up: `failure output` ← `source` ← `trial` ← `progress pool` ← `summary` ←
 //! the verbs.
 
 mod args;
