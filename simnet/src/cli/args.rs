@@ -19,7 +19,8 @@ Examples:
   simnet minimise my.toml --seed 17        the smallest world in which it goes wrong
 
 A FILE is a path, or the name of a standing scenario as `simnet list` prints it.
-Exit codes: 0 all bounds are met, 1 one is not or a rule was broken, 2 usage or a bad scenario file, 5 disk, 130 interrupted.
+Exit codes: 0 all bounds are met, 1 one is not or a rule was broken, 2 usage or a bad scenario file, 5 disk.
+Ctrl-C ends it at once; what was finished by then has been printed, seed by seed.
 The format of scenario files: docs/simnet.md.";
 
 /// Run real engines in virtual time and judge how they do.

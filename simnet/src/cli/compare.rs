@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use p2pweights_protocol::time::Instant;
-use p2pweights_simnet::Scenario;
+use p2pweights_simnet::{Scenario, baseline};
 
 use super::args::CompareArguments;
 use super::failure::Failure;
-use super::interrupts::Interrupts;
 use super::output::{Output, duration, table};
 use super::replay::watched;
 use super::source::Source;
@@ -22,16 +21,20 @@ struct Rival {
     source_permille: u64,
 }
 
-/// Models of others in the same world: each entry of `baseline::all()` becomes one.
-fn rivals(_scenario: &Scenario) -> Vec<Rival> {
-    Vec::new()
+/// Models of others in the same world.
+fn rivals(scenario: &Scenario, copy_bytes: u64) -> impl Iterator<Item = Rival> {
+    baseline::all().iter().map(move |model| {
+        let report = (model.run)(scenario);
+        let sent = report.sent.iter().zip(&scenario.hosts).filter(|(_, plan)| !plan.fetches).map(|(sent, _)| sent).sum();
+        Rival { name: model.label.into(), finishes: report.finished_at, source_permille: permille(sent, copy_bytes) }
+    })
 }
 
 /// Compares them.
-pub fn run(arguments: &CompareArguments, output: Output, interrupts: &Interrupts) -> Result<(), Failure> {
+pub fn run(arguments: &CompareArguments, output: Output) -> Result<(), Failure> {
     let source = Source::load(&arguments.seed.file, arguments.seed.form.form())?;
     let seed = arguments.seed.seed.unwrap_or(source.file.seed);
-    let (_, report) = watched(&source, seed, output, interrupts)?;
+    let (_, report) = watched(&source, seed, output)?;
     let scenario = source.file.scenario(seed)?;
     let sent: u64 = report.hosts.iter().zip(&scenario.hosts).filter(|(_, plan)| !plan.fetches).map(|(host, _)| host.sent).sum();
     let finish = |host: &p2pweights_simnet::HostId| report.hosts[host.0].finished_at.map(|at| at - Instant::START);
@@ -40,7 +43,7 @@ pub fn run(arguments: &CompareArguments, output: Output, interrupts: &Interrupts
         finishes: report.fetchers.iter().map(finish).collect(),
         source_permille: permille(sent, report.copy_bytes),
     };
-    let all: Vec<Rival> = [ours].into_iter().chain(rivals(&scenario)).collect();
+    let all: Vec<Rival> = [ours].into_iter().chain(rivals(&scenario, report.copy_bytes)).collect();
     if output.is_json() {
         return all.iter().try_for_each(|rival| {
             let at = |place: usize| quantile(&rival.finishes, place).map(|at| at.as_secs_f64());
@@ -63,7 +66,12 @@ pub fn run(arguments: &CompareArguments, output: Output, interrupts: &Interrupts
         })
         .collect();
     output.line(&format!("bound {}; each time also as a multiple of it", duration(report.bound)))?;
-    table(&["", ">half", ">99 %", ">last", ">copies from sources"], &rows).iter().try_for_each(|line| output.line(line))
+    table(&["", ">half", ">99 %", ">last", ">copies from sources"], &rows).iter().try_for_each(|line| output.line(line))?;
+    let ignored = baseline::ignored(&scenario);
+    if !ignored.is_empty() {
+        output.line(&format!("the models leave out, in their favour: {}; so this is no comparison", ignored.join(", ")))?;
+    }
+    output.line("all of them are models in a simulator: not to be compared with production figures")
 }
 
 fn permille(part: u64, whole: u64) -> u64 {

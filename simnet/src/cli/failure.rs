@@ -20,9 +20,6 @@ pub enum Failure {
     /// The disk's fault: what was being done there, and what came of it.
     #[error("cannot {0}: {1}")]
     Disk(String, io::Error),
-    /// Stopped by the user; what was finished has been printed.
-    #[error("interrupted; what had been finished by then stands above")]
-    Interrupted,
     /// Whoever read our output has gone: nothing left to do, and nobody to tell.
     #[error("nobody reads what is printed")]
     OutputClosed,
@@ -40,7 +37,6 @@ impl Failure {
             Self::Missed(_) => 1,
             Self::File(_) | Self::Usage(_) => 2,
             Self::Disk(..) => 5,
-            Self::Interrupted => 130,
             Self::OutputClosed => 0,
         }
     }

@@ -9,7 +9,6 @@ use p2pweights_simnet::file::{FaultTable, ScenarioFile};
 
 use super::args::MinimiseArguments;
 use super::failure::Failure;
-use super::interrupts::Interrupts;
 use super::output::{Output, grouped};
 use super::replay::watched;
 use super::source::Source;
@@ -56,66 +55,84 @@ fn words(line: &str) -> String {
 }
 
 /// Tries smaller and smaller worlds.
-struct Search<'a> {
+struct Search {
     best: ScenarioFile,
     wrong: Wrong,
     runs_left: usize,
     output: Output,
-    interrupts: &'a Interrupts,
+    path: PathBuf,
+    name: String,
 }
 
-impl Search<'_> {
+impl Search {
     /// Whether this world fails in the same way; then it is the best so far.
-    fn still_fails(&mut self, candidate: ScenarioFile) -> bool {
-        if self.runs_left == 0 || self.interrupts.wanted() || !candidate.is_sound() {
-            return false;
+    fn still_fails(&mut self, candidate: ScenarioFile) -> Result<bool, Failure> {
+        if self.runs_left == 0 || !candidate.is_sound() {
+            return Ok(false);
         }
         self.runs_left -= 1;
-        let interrupts = self.interrupts;
-        let flow = &mut |_: &_| if interrupts.wanted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
-        let Ok(Some((outcome, _))) = trial::run(&candidate, candidate.seed, flow) else { return false };
+        let Some((outcome, _)) = trial::run(&candidate, candidate.seed, &mut |_| ControlFlow::Continue(()))? else {
+            return Ok(false);
+        };
         let fails = self.wrong.is_in(&outcome);
         if fails {
             self.best = candidate;
             self.output.aside(&format!("still fails with {}", measure(&self.best)));
+            self.write()?;
         }
-        fails
+        Ok(fails)
+    }
+
+    /// Writes the best so far: whoever stops the search has that much.
+    fn write(&self) -> Result<(), Failure> {
+        let about = format!("{} seed {}, made small: {}", self.name, self.best.seed, self.wrong.describe());
+        let named = ScenarioFile { name: format!("{}-seed-{}", self.name, self.best.seed), about, ..self.best.clone() };
+        fs::write(&self.path, named.to_toml()).map_err(|error| Failure::writing(&self.path, error))
     }
 
     /// Leaves out as many faults as can be: none at all, or else ever smaller parts of them.
-    fn fewer_faults(&mut self) {
-        if self.best.fault.is_empty() || self.still_fails(with_faults(&self.best, Vec::new())) {
-            return;
+    fn fewer_faults(&mut self) -> Result<(), Failure> {
+        if self.best.fault.is_empty() || self.still_fails(with_faults(&self.best, Vec::new()))? {
+            return Ok(());
         }
         let mut parts = 2;
         while parts <= self.best.fault.len() {
-            let faults = self.best.fault.clone();
-            let size = faults.len().div_ceil(parts);
-            let without = |part: usize| {
-                faults.chunks(size).enumerate().filter(|(at, _)| *at != part).flat_map(|(_, part)| part.to_vec()).collect()
-            };
-            let base = self.best.clone();
-            let found = (0..faults.len().div_ceil(size)).any(|part| self.still_fails(with_faults(&base, without(part))));
-            parts = match found {
+            let size = self.best.fault.len().div_ceil(parts);
+            parts = match self.leave_a_part_out(size)? {
                 true => (parts - 1).max(2),
                 false if size == 1 => break,
-                false => (parts * 2).min(faults.len()),
+                false => (parts * 2).min(self.best.fault.len()),
             };
         }
+        Ok(())
+    }
+
+    /// Leaves so many faults in a row out, if it fails without them; whether there are such.
+    fn leave_a_part_out(&mut self, size: usize) -> Result<bool, Failure> {
+        let base = self.best.clone();
+        for first in (0..base.fault.len()).step_by(size) {
+            let mut faults = base.fault.clone();
+            faults.drain(first..(first + size).min(base.fault.len()));
+            if self.still_fails(with_faults(&base, faults))? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Makes a number as small as can be, given how a world with a smaller one looks.
-    fn smaller(&mut self, from: u64, least: u64, with: impl Fn(&ScenarioFile, u64) -> ScenarioFile) {
+    fn smaller(&mut self, from: u64, least: u64, with: impl Fn(&ScenarioFile, u64) -> ScenarioFile) -> Result<(), Failure> {
         let (mut now, mut step) = (from, from.saturating_sub(least));
         while step > 0 {
             let candidate = with(&self.best, now - step);
-            if now - step >= least && self.still_fails(candidate) {
+            if self.still_fails(candidate)? {
                 now -= step;
-                step = step.min(now.saturating_sub(least));
+                step = step.min(now - least);
             } else {
                 step /= 2;
             }
         }
+        Ok(())
     }
 }
 
@@ -131,10 +148,10 @@ fn measure(file: &ScenarioFile) -> String {
 }
 
 /// Finds the smallest world, and writes it.
-pub fn run(arguments: &MinimiseArguments, output: Output, interrupts: &Interrupts) -> Result<(), Failure> {
+pub fn run(arguments: &MinimiseArguments, output: Output) -> Result<(), Failure> {
     let source = Source::load(&arguments.seed.file, arguments.seed.form.form())?;
     let seed = arguments.seed.seed.unwrap_or(source.file.seed);
-    let (outcome, _) = watched(&source, seed, output, interrupts)?;
+    let (outcome, _) = watched(&source, seed, output)?;
     let Some(wrong) = Wrong::of(&outcome) else {
         return Err(Failure::Usage(format!("nothing goes wrong with seed {seed}; give a seed that fails")));
     };
@@ -144,41 +161,35 @@ pub fn run(arguments: &MinimiseArguments, output: Output, interrupts: &Interrupt
         let metric = name.split('.').next().unwrap_or(name);
         file.expect.retain(|expected, _| expected == metric);
     }
-    let mut search = Search { best: file, wrong, runs_left: arguments.runs, output, interrupts };
-    search.fewer_faults();
-    if !search.best.fault.is_empty() {
-        let single = search.best.with_single_faults(seed)?;
-        if search.still_fails(single) {
-            search.fewer_faults();
-        }
+    let path = arguments.output.clone().unwrap_or_else(|| PathBuf::from(format!("{}-seed-{seed}.toml", file.name)));
+    let mut search = Search { best: file, wrong, runs_left: arguments.runs, output, path, name: source.file.name.clone() };
+    search.write()?;
+    search.fewer_faults()?;
+    let single = search.best.with_single_faults(seed)?;
+    if !single.fault.is_empty() && search.still_fails(single)? {
+        search.fewer_faults()?;
     }
     for group in 0..search.best.group.len() {
         if let Some(count) = search.best.group[group].count {
-            search.smaller(count as u64, 1, |file, count| file.with_count(group, usize::try_from(count).unwrap_or(usize::MAX)));
+            let with = |file: &ScenarioFile, count| file.with_count(group, usize::try_from(count).unwrap_or(usize::MAX));
+            search.smaller(count as u64, 1, with)?;
         }
     }
     let units = search.best.largest_blob().div_ceil(UNIT);
-    search.smaller(units, 1, |file, units| file.with_blobs_up_to(units * UNIT));
+    search.smaller(units, 1, |file, units| file.with_blobs_up_to(units * UNIT))?;
     // Faults that a large world needed a small one may not.
-    search.fewer_faults();
-    write(arguments, &search, &source, seed, output)
+    search.fewer_faults()?;
+    tell(&search, arguments.runs - search.runs_left, output)
 }
 
-fn write(arguments: &MinimiseArguments, search: &Search<'_>, source: &Source, seed: u64, output: Output) -> Result<(), Failure> {
-    let mut best = search.best.clone();
-    best.about = format!("{} seed {seed}, made small: {}", source.file.name, search.wrong.describe());
-    best.name = format!("{}-seed-{seed}", source.file.name);
-    let path = arguments.output.clone().unwrap_or_else(|| PathBuf::from(format!("{}.toml", best.name)));
-    fs::write(&path, best.to_toml()).map_err(|error| Failure::writing(&path, error))?;
-    let used = arguments.runs - search.runs_left;
+fn tell(search: &Search, used: usize, output: Output) -> Result<(), Failure> {
+    let (best, path) = (&search.best, &search.path);
     if output.is_json() {
-        output.json(&serde_json::json!({
+        return output.json(&serde_json::json!({
             "file": path, "wrong": search.wrong.describe(), "faults": best.fault.len(), "runs": used,
             "hosts": best.group.iter().filter_map(|group| group.count).sum::<usize>(), "largest_blob_bytes": best.largest_blob(),
-        }))?;
-    } else {
-        output.line(&format!("{}: {} after {used} runs", search.wrong.describe(), measure(&best)))?;
-        output.line(&format!("written to {}; again: simnet replay {} --seed {seed}", path.display(), path.display()))?;
+        }));
     }
-    if search.interrupts.wanted() { Err(Failure::Interrupted) } else { Ok(()) }
+    output.line(&format!("{}: {} after {used} runs", search.wrong.describe(), measure(best)))?;
+    output.line(&format!("written to {}; again: simnet replay {} --seed {}", path.display(), path.display(), best.seed))
 }

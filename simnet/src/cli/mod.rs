@@ -1,10 +1,10 @@
-//! Parse → load → run → exit code. From the ground up: `failure output interrupts` ← `source` ← `trial` ← `progress pool` ← `summary` ←
+//! Parse → load → run → exit code. Whatever is finished is printed at once, so that Ctrl-C needs no handling: it loses what is under way.
+//! From the ground up: `failure output` ← `source` ← `trial` ← `progress pool` ← `summary` ←
 //! the verbs.
 
 mod args;
 mod compare;
 mod failure;
-mod interrupts;
 mod list;
 mod minimise;
 mod output;
@@ -20,7 +20,6 @@ use std::process::ExitCode;
 
 use args::{Arguments, Verb};
 use failure::Failure;
-use interrupts::Interrupts;
 use output::Output;
 
 /// Everything.
@@ -37,12 +36,11 @@ pub fn main() -> ExitCode {
 }
 
 fn verb(verb: Verb, output: Output) -> Result<(), Failure> {
-    let interrupts = Interrupts::listen()?;
     match verb {
-        Verb::Run(arguments) => run::run(&arguments, output, &interrupts),
+        Verb::Run(arguments) => run::run(&arguments, output),
         Verb::List => list::run(output),
-        Verb::Replay(arguments) => replay::run(&arguments, output, &interrupts),
-        Verb::Minimise(arguments) => minimise::run(&arguments, output, &interrupts),
-        Verb::Compare(arguments) => compare::run(&arguments, output, &interrupts),
+        Verb::Replay(arguments) => replay::run(&arguments, output),
+        Verb::Minimise(arguments) => minimise::run(&arguments, output),
+        Verb::Compare(arguments) => compare::run(&arguments, output),
     }
 }

@@ -1,16 +1,16 @@
 //! Many seeds at a time, one world a thread. Outcomes are handed out in the order in which they were asked for, whatever finished first.
 
 use std::ops::ControlFlow;
-use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread;
+use std::time::Duration;
 
 use p2pweights_simnet::Progress;
+use p2pweights_simnet::pages::RunRecord;
 
 use super::failure::Failure;
-use super::interrupts::Interrupts;
-use super::output::Output;
+use super::output::{Output, duration};
 use super::progress::Show;
 use super::source::Source;
 use super::trial::{self, Outcome};
@@ -24,22 +24,30 @@ pub struct Job<'a> {
     pub seed: u64,
 }
 
+/// A job that has ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// What came of it.
+    pub outcome: Outcome,
+    /// What pages show of it, if they are wanted.
+    pub record: Option<RunRecord>,
+}
+
 enum Word {
     Begin(usize, usize),
     At(usize, Progress),
-    /// The outcome of a job; none if it was interrupted.
-    End(usize, usize, Box<Result<Option<Outcome>, Failure>>),
+    /// The outcome of a job; none if nobody wanted it any more.
+    End(usize, usize, Box<Result<Option<Ended>, Failure>>),
 }
 
-/// Runs all jobs, and hands each outcome on in order. Returns whether all were finished.
+/// Runs all jobs, and hands each outcome on in order.
 pub fn run(
     jobs: &[Job<'_>],
     workers: usize,
-    report: Option<&Path>,
+    records: bool,
     output: Output,
-    interrupts: &Interrupts,
-    mut next: impl FnMut(usize, Outcome) -> Result<(), Failure>,
-) -> Result<bool, Failure> {
+    mut next: impl FnMut(usize, Ended) -> Result<(), Failure>,
+) -> Result<(), Failure> {
     let (sender, receiver) = mpsc::channel();
     let taken = AtomicUsize::new(0);
     let workers = workers.min(jobs.len()).max(1);
@@ -47,12 +55,12 @@ pub fn run(
         for worker in 0..workers {
             let (sender, taken) = (sender.clone(), &taken);
             scope.spawn(move || {
-                while let Some((index, job)) = take(jobs, taken, interrupts) {
+                while let Some((index, job)) = take(jobs, taken) {
                     // Whoever listens has gone only if the command has failed: then nothing more is wanted.
                     if sender.send(Word::Begin(worker, index)).is_err() {
                         return;
                     }
-                    let result = one(job, report, interrupts, &mut |progress| sender.send(Word::At(worker, *progress)).is_ok());
+                    let result = one(job, records, &mut |progress| sender.send(Word::At(worker, *progress)).is_ok());
                     if sender.send(Word::End(worker, index, Box::new(result))).is_err() {
                         return;
                     }
@@ -61,7 +69,7 @@ pub fn run(
         }
         drop(sender);
         let mut show = Show::new(output, workers);
-        let mut waiting: Vec<Option<Outcome>> = jobs.iter().map(|_| None).collect();
+        let mut waiting: Vec<Option<Ended>> = jobs.iter().map(|_| None).collect();
         let mut handed = 0;
         // Dropped when this ends, so that workers stop when something went wrong here.
         for word in receiver {
@@ -73,41 +81,45 @@ pub fn run(
                 Word::End(worker, index, result) => {
                     show.end(worker);
                     waiting[index] = (*result)?;
-                    while let Some(outcome) = waiting.get_mut(handed).and_then(Option::take) {
-                        show.above(|| next(handed, outcome))?;
+                    if let Some(ended) = &waiting[index] {
+                        show.above(|| tell(jobs, index, &ended.outcome, output))?;
+                    }
+                    while let Some(ended) = waiting.get_mut(handed).and_then(Option::take) {
+                        show.above(|| next(handed, ended))?;
                         handed += 1;
                     }
                 }
             }
         }
-        // Interrupted: what was finished out of order counts too.
-        for (index, slot) in waiting.iter_mut().enumerate() {
-            slot.take().map_or(Ok(()), |outcome| next(index, outcome))?;
-        }
-        Ok(handed == jobs.len())
+        Ok(())
     })
 }
 
-fn take<'a>(jobs: &[Job<'a>], taken: &AtomicUsize, interrupts: &Interrupts) -> Option<(usize, Job<'a>)> {
-    if interrupts.wanted() {
-        return None;
+/// Tells of a seed as soon as it has ended, in whatever order: a scenario with many of them may take hours.
+fn tell(jobs: &[Job<'_>], index: usize, outcome: &Outcome, output: Output) -> Result<(), Failure> {
+    let (source, seed) = (jobs[index].source, outcome.seed);
+    if output.is_json() {
+        return output.json(&serde_json::json!({ "event": "seed", "scenario": source.file.name, "outcome": outcome }));
     }
+    let missed: Vec<String> =
+        outcome.figures.iter().filter(|figure| !figure.met).map(|figure| format!("{} {}", figure.name, figure.result)).collect();
+    let verdict = match (outcome.passed(), missed.len()) {
+        (true, _) => "ok".into(),
+        (false, 0) => "a rule was broken".into(),
+        (false, _) => format!("MISSED: {}", missed.join(", ")),
+    };
+    output.aside(&format!("{} seed {seed}: {verdict}; {}", source.file.name, duration(Duration::from_secs_f64(outcome.wall_s))));
+    Ok(())
+}
+
+fn take<'a>(jobs: &[Job<'a>], taken: &AtomicUsize) -> Option<(usize, Job<'a>)> {
     let index = taken.fetch_add(1, Ordering::Relaxed);
     Some((index, *jobs.get(index)?))
 }
 
-fn one(
-    job: Job<'_>,
-    folder: Option<&Path>,
-    interrupts: &Interrupts,
-    tell: &mut dyn FnMut(&Progress) -> bool,
-) -> Result<Option<Outcome>, Failure> {
-    let mut watch = |progress: &Progress| {
-        if tell(progress) && !interrupts.wanted() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-    };
+fn one(job: Job<'_>, records: bool, tell: &mut dyn FnMut(&Progress) -> bool) -> Result<Option<Ended>, Failure> {
+    let mut watch = |progress: &Progress| if tell(progress) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) };
     let Some((outcome, report)) = trial::run(&job.source.file, job.seed, &mut watch)? else { return Ok(None) };
-    if let Some(folder) = folder {
-        trial::keep(folder, &job.source.file, &outcome, &report).map_err(|error| Failure::writing(folder, error))?;
-    }
-    Ok(Some(outcome))
+    let record = records.then(|| trial::record(job.source, &outcome, &report));
+    Ok(Some(Ended { outcome, record }))
 }

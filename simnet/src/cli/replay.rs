@@ -1,39 +1,40 @@
 //! `simnet replay`: one seed again, and what happened before it went wrong. The first run finds the moment, the second keeps the lines.
 
+use std::fs::File;
+use std::io::{BufRead, BufReader};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Duration;
 
 use p2pweights_protocol::time::Instant;
-use p2pweights_simnet::{Progress, Report, World};
+use p2pweights_simnet::{Progress, Report, World, flight};
 
 use super::args::ReplayArguments;
 use super::failure::Failure;
-use super::interrupts::Interrupts;
-use super::output::{Output, duration};
+use super::output::{Output, duration, grouped};
 use super::progress::Show;
 use super::source::Source;
 use super::trial::{self, Outcome, rule_line};
 
-/// How the flight log of a real node is called.
-const FLIGHT: &str = "flight";
+/// What the flight log of a real node begins with.
+const FLIGHT: &[u8] = b"{\"flight\"";
 
 /// Replays a seed of a scenario, or the flight log of a node.
-pub fn run(arguments: &ReplayArguments, output: Output, interrupts: &Interrupts) -> Result<(), Failure> {
+pub fn run(arguments: &ReplayArguments, output: Output) -> Result<(), Failure> {
     let given = &arguments.seed.file;
-    if Path::new(given).extension().is_some_and(|extension| extension == FLIGHT) {
-        return flight(given);
+    if let Some(log) = flight_log(Path::new(given)) {
+        return flight(given, log, output);
     }
     let source = Source::load(given, arguments.seed.form.form())?;
     let seed = arguments.seed.seed.unwrap_or(source.file.seed);
-    let (outcome, report) = watched(&source, seed, output, interrupts)?;
+    let (outcome, report) = watched(&source, seed, output)?;
     let why = why(&outcome, &report);
     let mut scenario = source.file.scenario(seed)?;
     scenario.keep_lines = arguments.lines;
     if let Some(violation) = report.violations.first() {
         scenario.until = scenario.until.min(violation.at - Instant::START);
     }
-    let again = World::run_with(scenario, &mut |_| flow(interrupts));
+    let again = World::run(scenario);
     if output.is_json() {
         return output.json(&serde_json::json!({ "outcome": outcome, "why": why, "lines": again.lines }));
     }
@@ -43,26 +44,42 @@ pub fn run(arguments: &ReplayArguments, output: Output, interrupts: &Interrupts)
     output.line(&format!("seed {seed}, digest {}; {} transfers", outcome.digest, outcome.transfers))
 }
 
-/// A flight log is replayed on a bare engine.
-fn flight(given: &str) -> Result<(), Failure> {
-    // The reader of flight logs is called here.
-    Err(Failure::Usage(format!("{given} is a flight log; this program can't replay those yet, only scenario files")))
+/// The log, if the file is one. What can't be opened is reported by whoever takes it for a scenario.
+fn flight_log(path: &Path) -> Option<BufReader<File>> {
+    let mut log = BufReader::new(File::open(path).ok()?);
+    log.fill_buf().ok()?.starts_with(FLIGHT).then_some(log)
 }
 
-fn flow(interrupts: &Interrupts) -> ControlFlow<()> {
-    if interrupts.wanted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+/// A flight log is gone through again on a bare engine.
+fn flight(given: &str, log: BufReader<File>, output: Output) -> Result<(), Failure> {
+    let replay = flight::replay(log).map_err(|error| {
+        let source = std::error::Error::source(&error).map_or_else(String::new, |source| format!(": {source}"));
+        Failure::Usage(format!("{given}: {error}{source}"))
+    })?;
+    let difference = replay.difference.as_ref().map(ToString::to_string);
+    if output.is_json() {
+        output.json(&serde_json::json!({ "steps": replay.steps, "difference": difference }))?;
+    } else {
+        output.line(&format!("{} facts until {:?}, engine of {}", grouped(replay.steps), replay.until, replay.header.program))?;
+        output.line(difference.as_deref().unwrap_or("the same wishes at every step"))?;
+    }
+    match difference {
+        None => Ok(()),
+        Some(_) => Err(Failure::Missed("this engine decides otherwise than the one that flew".into())),
+    }
 }
 
 /// Runs a seed with its progress shown.
-pub fn watched(source: &Source, seed: u64, output: Output, interrupts: &Interrupts) -> Result<(Outcome, Report), Failure> {
+pub fn watched(source: &Source, seed: u64, output: Output) -> Result<(Outcome, Report), Failure> {
     let mut show = Show::new(output, 1);
     show.begin(0, format!("{} seed {seed}", source.file.name));
     let ended = trial::run(&source.file, seed, &mut |progress: &Progress| {
         show.at(0, progress);
-        flow(interrupts)
+        ControlFlow::Continue(())
     });
     show.end(0);
-    ended?.ok_or(Failure::Interrupted)
+    // Only a watcher that says so ends a world early.
+    Ok(ended?.expect("it ran to its end"))
 }
 
 /// What went wrong, or that nothing did.

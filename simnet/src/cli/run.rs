@@ -2,9 +2,10 @@
 
 use std::thread;
 
+use p2pweights_simnet::pages;
+
 use super::args::RunArguments;
 use super::failure::Failure;
-use super::interrupts::Interrupts;
 use super::output::{self, Output};
 use super::pool::{self, Job};
 use super::source::Source;
@@ -17,7 +18,7 @@ const SEED_WIDTH: usize = 4;
 const COST_WIDTH: usize = 11;
 
 /// Runs them.
-pub fn run(arguments: &RunArguments, output: Output, interrupts: &Interrupts) -> Result<(), Failure> {
+pub fn run(arguments: &RunArguments, output: Output) -> Result<(), Failure> {
     let form = arguments.form.form();
     let sources = if arguments.all {
         Source::standing(form)?
@@ -33,16 +34,22 @@ pub fn run(arguments: &RunArguments, output: Output, interrupts: &Interrupts) ->
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let workers = arguments.jobs.map_or(cores, usize::from);
     let mut table = Table::new(&sources, output);
-    let all = pool::run(&jobs, workers, arguments.report.as_deref(), output, interrupts, |index, outcome| {
+    let mut records = Vec::new();
+    pool::run(&jobs, workers, arguments.report.is_some(), output, |index, ended| {
         let source = jobs[index].source;
         let last = jobs.get(index + 1).is_none_or(|next| !std::ptr::eq(next.source, source));
-        table.add(source, outcome)?;
-        if last { table.end() } else { Ok(()) }
+        table.add(source, ended.outcome)?;
+        records.extend(ended.record);
+        if !last {
+            return Ok(());
+        }
+        table.end()?;
+        // Written anew after each scenario: whoever stops a long run has the pages of what was finished.
+        let write =
+            |folder| pages::write(folder, &records, pages::Options::default()).map_err(|error| Failure::writing(folder, error));
+        arguments.report.as_deref().map_or(Ok(()), write)
     })?;
     table.end()?;
-    if !all {
-        return Err(Failure::Interrupted);
-    }
     match table.missed.len() {
         0 => Ok(()),
         _ => Err(Failure::Missed(format!("not as it should be: {}", table.missed.join(", ")))),

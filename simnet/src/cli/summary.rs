@@ -33,6 +33,7 @@ pub struct Line {
 
 /// A scenario's seeds put together.
 #[derive(Debug, Serialize)]
+#[serde(tag = "event", rename = "summary")]
 pub struct Summary {
     /// The scenario.
     pub scenario: String,

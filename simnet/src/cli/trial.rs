@@ -2,13 +2,15 @@
 
 use std::fs;
 use std::ops::ControlFlow;
-use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use p2pweights_simnet::expect::{Cost, Evidence, Yardstick};
-use p2pweights_simnet::file::{FileError, ScenarioFile};
+use p2pweights_simnet::file::{FileError, Form, ScenarioFile};
+use p2pweights_simnet::pages::{self, Facts, RunRecord};
 use p2pweights_simnet::{Progress, Report, Violation, World};
 use serde::Serialize;
+
+use super::source::Source;
 
 /// Pieces that are gone and named one by one; of more, only the number is told.
 const NAMED: usize = 8;
@@ -149,36 +151,24 @@ fn peak_bytes() -> u64 {
     line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()).map_or(0, |kib| kib * 1024)
 }
 
-/// Writes what is kept of a run into a folder, for reports and pages. The pages' own records are made here, from the same three.
-pub fn keep(folder: &Path, file: &ScenarioFile, outcome: &Outcome, report: &Report) -> std::io::Result<()> {
-    fs::create_dir_all(folder)?;
-    let moments: Vec<_> = report
-        .moments
-        .iter()
-        .map(|moment| {
-            serde_json::json!({
-                "at_s": seconds(moment.at - p2pweights_protocol::time::Instant::START),
-                "sent_bytes": moment.sent,
-                "uplinks_busy_permille": moment.uplinks_busy_permille,
-                "rarest": moment.rarest,
-                "mean_permille": moment.mean_permille,
-                "commonest": moment.commonest,
-                "present": moment.present,
-                "finished": moment.finished,
-            })
-        })
-        .collect();
-    let finishes: Vec<Option<f64>> = report
-        .fetchers
-        .iter()
-        .map(|host| report.hosts[host.0].finished_at.map(|at| seconds(at - p2pweights_protocol::time::Instant::START)))
-        .collect();
-    let record = serde_json::json!({
-        "name": file.name, "row": file.row, "about": file.about, "outcome": outcome, "finishes_s": finishes, "moments": moments,
+/// What pages show of a run.
+pub fn record(source: &Source, outcome: &Outcome, report: &Report) -> RunRecord {
+    let facts = Facts {
+        name: source.file.name.clone(),
+        row: source.file.row,
+        about: source.file.about.clone(),
+        seed: outcome.seed,
+        full: source.form == Form::Full,
+        command: source.command("run", outcome.seed),
+    };
+    let wanted = source.file.wanted_figures();
+    let expectations = wanted.iter().zip(&outcome.figures).map(|(wanted, figure)| pages::Expectation {
+        name: figure.name.clone(),
+        target: figure.target.clone(),
+        result: figure.result.clone(),
+        passed: figure.met,
+        limit_permille: wanted.expectation.at_most().filter(|_| wanted.metric.is_completion()).map(|most| most / 1000),
+        badness: figure.millionths.map(|value| wanted.expectation.badness(value)),
     });
-    fs::write(folder.join(format!("{}-seed-{}.json", file.name, outcome.seed)), format!("{record:#}\n"))
-}
-
-fn seconds(time: Duration) -> f64 {
-    time.as_secs_f64()
+    RunRecord::of(facts, report, expectations.collect())
 }

@@ -4,6 +4,7 @@
 mod figures;
 
 use std::fmt;
+use std::ops::ControlFlow;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -88,6 +89,11 @@ impl Metric {
     pub fn named(name: &str) -> Option<&'static Self> {
         METRICS.iter().find(|metric| metric.name == name)
     }
+
+    /// Whether it is a time at which so many have finished, as a multiple of the bound.
+    pub fn is_completion(&self) -> bool {
+        matches!(self.name, "last_ratio" | "honest_last_ratio" | "p50_ratio" | "p99_ratio" | "p999_ratio")
+    }
 }
 
 /// What the program that ran a world measured of itself.
@@ -139,9 +145,10 @@ fn lone_first_bytes(scenario: &Scenario) -> Option<Duration> {
     });
     lone.hosts.iter_mut().for_each(|plan| plan.starts_at = Duration::ZERO);
     (lone.faults, lone.keep_lines) = (Vec::new(), 0);
-    // It is over as soon as there is something to read: nothing else is asked of it.
-    lone.until = lone.until.min(Duration::from_secs(3600));
-    let report = World::run(lone);
+    // Nothing else is asked of it than when there is something to read.
+    let report = World::run_with(lone, &mut |progress| {
+        if progress.received > 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
     let reader = report.fetchers.first()?;
     let host = &report.hosts[reader.0];
     Some(host.first_bytes_at? - host.began_at?)
@@ -228,6 +235,20 @@ impl Expectation {
             Relation::AtLeast => value >= self.bound,
             Relation::Exactly => value == self.bound,
         })
+    }
+
+    /// The bound, if the figure must not be above it.
+    pub fn at_most(&self) -> Option<u64> {
+        (self.relation == Relation::AtMost).then_some(self.bound)
+    }
+
+    /// How bad a figure is: the larger, the worse.
+    pub fn badness(&self, value: u64) -> u64 {
+        match self.relation {
+            Relation::AtMost => value,
+            Relation::AtLeast => u64::MAX - value,
+            Relation::Exactly => value.abs_diff(self.bound),
+        }
     }
 
     /// Whether enough seeds meet the bound, given how many did and how many there are.

@@ -56,7 +56,7 @@ fn exponential(mean: Duration, random: &mut Random) -> Duration {
             (last, length) = (next, length + 1);
         }
         if length % 2 == 1 {
-            let nanos = mean * whole + (mean * u128::from(first) >> 64);
+            let nanos = mean * whole + ((mean * u128::from(first)) >> 64);
             return Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
         }
         whole += 1;

@@ -114,7 +114,7 @@ impl ScenarioFile {
             return Err(Wrong::at([], "there is nothing to fetch; add a [[blob]] with a size"));
         }
         for (index, blob) in self.blob.iter().enumerate() {
-            if blob.size.is_some() == !blob.files.is_empty() {
+            if blob.size.is_some() != blob.files.is_empty() {
                 return Err(Wrong::at(["blob".into(), index.into()], "needs either `size` or `files`"));
             }
             if blob.size.iter().chain(&blob.files).any(|size| size.0 == 0) {

@@ -1,5 +1,6 @@
 //! Scenario files that make no sense: each is refused with its line, its key and what to do.
 
+use p2pweights_simnet::expect::METRICS;
 use p2pweights_simnet::file::{Form, ScenarioFile};
 
 /// The line is counted by hand below: keep one key a line.
@@ -146,6 +147,19 @@ fn worlds_that_cannot_work_are_refused() {
     assert_eq!(says(nobody), "bad.toml, line 1: nobody is there; add a [[group]] that holds something and one that fetches it");
     let nothing = "name = \"empty\"\n";
     assert_eq!(says(nothing), "bad.toml, line 1: there is nothing to fetch; add a [[blob]] with a size");
+}
+
+#[test]
+fn the_documentation_is_true() {
+    let text = include_str!("../../../docs/simnet.md");
+    let example = text.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    for form in [Form::Full, Form::Short] {
+        ScenarioFile::parse("docs/simnet.md's example", example, form).unwrap_or_else(|error| panic!("{error}"));
+    }
+    for metric in &METRICS {
+        let row = text.lines().find(|line| line.starts_with(&format!("| `{}", metric.name)));
+        assert!(row.is_some_and(|row| row.contains(metric.about)), "{}: {}", metric.name, metric.about);
+    }
 }
 
 #[test]
