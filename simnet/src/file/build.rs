@@ -25,6 +25,8 @@ const SHARED: u64 = 1 << 48;
 /// steps.
 const SMALL_WORLD: usize = 20;
 const CHECK_EVERY: u64 = 1000;
+/// And in worlds with more blocks than this, where each look goes through long lists.
+const FEW_BLOCKS: u64 = 5000;
 /// A world ends after so many times its bound, unless told otherwise: what has not finished then never will.
 const UNTIL_BOUNDS: u32 = 10;
 /// And after so long at least.
@@ -76,8 +78,10 @@ impl ScenarioFile {
             .map(|host| scenario.bytes_wanted(host).div_ceil(limits::BLOCK_MIN_BYTES.into()))
             .fold(0, u64::saturating_add);
         scenario.max_events = self.max_events.unwrap_or(EVENTS_MIN.saturating_add(blocks.saturating_mul(EVENTS_PER_BLOCK)));
-        scenario.check_every =
-            self.check_every.unwrap_or(if scenario.hosts.len() > SMALL_WORLD { CHECK_EVERY } else { 1 }).max(1);
+        scenario.check_every = self
+            .check_every
+            .unwrap_or(if scenario.hosts.len() > SMALL_WORLD || blocks > FEW_BLOCKS { CHECK_EVERY } else { 1 })
+            .max(1);
         scenario.linger = self.linger.map_or(Duration::ZERO, |linger| linger.0);
         scenario.until = match self.until {
             Some(until) => until.0,
