@@ -9,6 +9,8 @@ use crate::network::HostId;
 
 /// Time between two looks.
 const PAUSE: Duration = Duration::from_millis(97);
+/// Looks in the time that a world needs at least.
+const LOOKS: u32 = 2000;
 /// In worlds larger than this, looking costs more than it tells.
 const HOSTS: usize = 40;
 /// A downlink that is behind by this much has no room.
@@ -31,7 +33,8 @@ impl World {
             report.samples_useful += u64::from(useful);
             report.samples_idle += u64::from(idle);
         }
-        self.after(PAUSE, Happening::Sample);
+        // Long worlds are looked at no more often than others in all.
+        self.after(PAUSE.max(self.scenario.bound() / LOOKS), Happening::Sample);
     }
 
     /// Whether `there` lacks something that `here` holds durably; `now`: has not asked anybody for it, and has room on its downlink.
