@@ -5,7 +5,7 @@
 //! is taken back, senders serve their receivers in turn.
 //!
 //! Whom to ask decides. Chosen anew for each request, 1,000 peers and a seed with 1 Gbit/s each need 1.5 × the bound for 1 GB. Kept as
-//! long as they have anything to give, the 8 sources make it 2.8 ×: receivers stay where they queue, above all at the seed, while other
+//! long as they have anything to give, the 8 sources make it 2.7 ×: receivers stay where they queue, above all at the seed, while other
 //! uplinks idle. The more neighbours, the worse: 1.8 × with 16, 5.4 × with 120.
 
 use super::BaselineReport;

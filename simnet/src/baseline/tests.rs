@@ -133,7 +133,7 @@ fn an_origin_needs_as_long_as_its_uplinks_need_for_everybody() {
 
 #[test]
 fn pulling_from_kept_sources_needs_about_three_times_the_bound() {
-    // 1,000 peers and 1 GB: 2.8, and 1.5 with sources chosen anew. Here with fewer peers and coarser blocks.
+    // 1,000 peers and 1 GB: 2.7, and 1.5 with sources chosen anew. Here with fewer peers and coarser blocks.
     for seed in 1..=3 {
         let scenario = flash(150, seed);
         let of = |name| permille(&(model(name).run)(&scenario), &scenario);
