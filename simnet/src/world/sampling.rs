@@ -9,8 +9,8 @@ use crate::network::HostId;
 
 /// Time between two looks.
 const PAUSE: Duration = Duration::from_millis(97);
-/// Looks in the time that a world needs at least.
-const LOOKS: u32 = 2000;
+/// In worlds that last long, so many samples from one moment to the next are enough: a look at everybody costs more than what happens.
+const SAMPLES_A_MOMENT: u32 = 20;
 /// In worlds larger than this, looking costs more than it tells.
 const HOSTS: usize = 40;
 /// A downlink that is behind by this much has no room.
@@ -33,8 +33,7 @@ impl World {
             report.samples_useful += u64::from(useful);
             report.samples_idle += u64::from(idle);
         }
-        // Long worlds are looked at no more often than others in all.
-        self.after(PAUSE.max(self.scenario.bound() / LOOKS), Happening::Sample);
+        self.after(PAUSE.max(self.moments.step() / SAMPLES_A_MOMENT), Happening::Sample);
     }
 
     /// Whether `there` lacks something that `here` holds durably; `now`: has not asked anybody for it, and has room on its downlink.
