@@ -8,13 +8,13 @@ use crate::limits;
 
 impl Engine {
     pub(super) fn on_connected(&mut self, peer: PeerId, class: PeerClass, prefix: Prefix) {
-        self.dialing.remove(&peer);
+        let wanted = self.dialing.remove(&peer);
         if self.peers.contains_key(&peer) {
             return;
         }
         if self.reputation.is_banned(self.now, peer) {
             self.emit(Output::Hangup { peer, reason: HangupReason::Banned });
-        } else if self.peers.len() >= limits::PEERS {
+        } else if self.peers.len() >= limits::PEERS || (!wanted && class != PeerClass::Lan && self.has_company()) {
             self.turn_away(peer);
         } else {
             self.peers.insert(peer, Peer::new(class, self.now));

@@ -15,7 +15,10 @@ use crate::wire::Message;
 /// Dials under way at a time: enough to fill a neighbourhood in a few seconds, too few to look like a scan.
 pub(super) const DIALS_AT_A_TIME: usize = 16;
 /// Neighbours after which no more are dialled; those that dial us come on top. Fifteen did as well as sixty in simulation.
-const NEIGHBOURS: usize = 12;
+const NEIGHBOURS: usize = 18;
+/// Neighbours after which others are told to look elsewhere, and where: a peer with many neighbours gives each of them less, and those
+/// with few would finish late.
+const NEIGHBOURS_MAX: usize = 24;
 /// How long a new neighbour counts as one though it has delivered nothing.
 const NEWCOMER: Duration = Duration::from_secs(10);
 /// How often due look-ups and dials are looked for.
@@ -127,6 +130,11 @@ impl Engine {
         let near = self.peers.get(&peer).is_some_and(|state| state.class == PeerClass::Lan);
         let room = near || self.neighbours() < limits::PROVIDERS_PER_SWARM;
         self.ask_about_all(peer, room);
+    }
+
+    /// Whether there are so many neighbours in a swarm that is still being fetched that another would only thin out what each gets.
+    pub(super) fn has_company(&self) -> bool {
+        !self.downloads.is_empty() && self.neighbours() >= NEIGHBOURS_MAX
     }
 
     /// Neighbours: connected peers that we asked about something, and that have delivered or may yet. Those that only sit there, whatever

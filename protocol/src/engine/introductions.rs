@@ -25,18 +25,21 @@ impl Engine {
         self.emit(Output::Hangup { peer, reason: HangupReason::Full });
     }
 
-    /// Those named least often so far, ties at random: named at random, the first to come would end up with three times as many
-    /// neighbours as the last, who would finish a fifth later.
+    /// Some at random, but of two drawn for each place the one named less often so far. Named wholly at random, the first to come would
+    /// end up with three times as many neighbours as the last, who would finish a fifth later; named by count alone, each newcomer would
+    /// meet the ones just before it, and a crowd become a chain.
     fn others(&mut self, peer: PeerId, blob: BlobHash) -> Vec<PeerId> {
-        let random = &mut self.random;
         let wants = self.peers.iter().filter(|(other, state)| **other != peer && state.interests.contains(&blob));
-        let mut known: Vec<(u32, u64, PeerId)> = wants.map(|(other, state)| (state.introduced, random.any(), *other)).collect();
-        known.sort_unstable();
-        let others: Vec<PeerId> = known.into_iter().take(OTHERS).map(|(_, _, other)| other).collect();
-        for other in &others {
-            if let Some(state) = self.peers.get_mut(other) {
+        let mut known: Vec<(u32, PeerId)> = wants.map(|(other, state)| (state.introduced, *other)).collect();
+        let mut others = Vec::new();
+        while others.len() < OTHERS && !known.is_empty() {
+            let mut draw = || self.random.below(known.len() as u64) as usize;
+            let (one, other) = (draw(), draw());
+            let (_, chosen) = known.swap_remove(if known[other] < known[one] { other } else { one });
+            if let Some(state) = self.peers.get_mut(&chosen) {
                 state.introduced += 1;
             }
+            others.push(chosen);
         }
         others
     }
