@@ -75,6 +75,11 @@ impl Engine {
         self.ledger.in_flight_bytes()
     }
 
+    /// Credits out and blocks being sent, to all peers together.
+    pub fn owed(&self) -> usize {
+        self.uploads.owed()
+    }
+
     /// # Panics
     /// If the state contradicts itself. Tests and simulations call it after every step.
     pub fn check_invariants(&self) {
