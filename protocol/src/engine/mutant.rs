@@ -10,8 +10,8 @@ use super::Engine;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "mutants", derive(Serialize, Deserialize))]
 pub enum Mutant {
-    /// Goes on serving groups that turned out damaged.
-    ServeLost,
+    /// Serves whatever it is asked for of a blob of which it holds something.
+    ServeAnything,
     /// Serves requests that no credit pays for.
     ServeUnpaid,
     /// Asks a source for as much as it has credits for, whatever it has proved.
@@ -30,7 +30,7 @@ pub enum Mutant {
     AnnounceEarly,
     /// What a request did not bring stays taken.
     NeverRelease,
-    /// Never again grants anything to a peer that once handed a credit back.
+    /// Never again grants anything to a peer that once had no use for it.
     NeverAgain,
     /// Counts blocks as being sent that have been sent.
     ServedForever,

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use super::mutant::Mutant;
 use super::peer::Load;
 use super::{Alarm, Engine, Event, Misdeed, Offer, PeerClass};
 use crate::geometry::{Geometry, Piece};
@@ -275,8 +276,11 @@ impl Engine {
     // How much more each of us could take.
 
     fn on_load(&mut self, peer: PeerId, load: Load) {
+        let deaf = self.is(Mutant::NeverAgain);
         if let Some(taker) = self.uploads.taker_mut(peer) {
-            taker.report(self.now, load);
+            if !(deaf && taker.reported_at.is_some() && taker.load.limit == 0) {
+                taker.report(self.now, load);
+            }
         }
     }
 

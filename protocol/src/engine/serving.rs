@@ -93,11 +93,8 @@ impl Engine {
 
     /// Groups are damaged: not served from now on, and wanted again if the blob is.
     pub(super) fn on_lost(&mut self, blob: BlobHash, span: Span) {
-        let wrong = self.is(Mutant::ServeLost);
         if let Some(offer) = self.offers.get_mut(&blob).filter(|offer| offer.geometry.contains(span)) {
-            if !wrong {
-                offer.held.remove(span);
-            }
+            offer.held.remove(span);
             offer.map = HaveMap::of_held(offer.geometry, &offer.held);
             offer.log.clear();
             offer.injection = None;
@@ -125,7 +122,8 @@ impl Engine {
             self.emit(Output::Refuse { peer, request, no_credit: true });
             return self.strike(peer, Misdeed::Unsolicited, Some(blob));
         }
-        let held = self.offers.get_mut(&blob).filter(|offer| offer.geometry == geometry && offer.held.covers(span));
+        let any = self.is(Mutant::ServeAnything);
+        let held = self.offers.get_mut(&blob).filter(|offer| offer.geometry == geometry && (any || offer.held.covers(span)));
         let Some(offer) = held else {
             self.uploads.ended(self.now, peer, request, false);
             return self.emit(Output::Refuse { peer, request, no_credit: false });
@@ -153,8 +151,7 @@ impl Engine {
     pub(super) fn on_return(&mut self, peer: PeerId, credits: u16) {
         let returned = self.uploads.returned(peer, credits);
         self.unused(peer, returned);
-        let pause = if self.is(Mutant::NeverAgain) { Duration::from_secs(86_400) } else { RETURNED_PAUSE };
-        self.uploads.rest(peer, self.now + pause);
+        self.uploads.rest(peer, self.now + RETURNED_PAUSE);
     }
 
     /// A peer does not need the piece that a credit was for: it gets others.
