@@ -11,7 +11,7 @@ use super::World;
 use crate::check::Rule;
 use crate::hostile::Vice;
 use crate::network::HostId;
-use crate::scenario::{Stay, Trouble};
+use crate::scenario::{HostPlan, Nat, Stay, Trouble};
 
 /// Between two looks at who idles and who starves.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -47,7 +47,7 @@ impl World {
         let healed = self.healed_at().is_some_and(|healed| now >= healed + HEALING);
         let hungry = self.hosts.iter().filter(|host| host.plan.fetches && host.report.finished_at.is_none()).count() as u64;
         for there in (0..self.hosts.len()).map(HostId) {
-            let givers = if healed && self.hosts[there.0].is_awaited() { self.givers(there) } else { Vec::new() };
+            let givers = if healed && self.is_in_good_company(there) { self.givers(there) } else { Vec::new() };
             self.look_at_pairs(there, &givers);
             if givers.is_empty() {
                 self.checker.content(now, there);
@@ -60,6 +60,13 @@ impl World {
                 self.checker.content(now, there);
             }
         }
+    }
+
+    /// Whether a host has yet to finish, and nobody can keep it from that. Who knows no sizes has them proved by one peer after the other:
+    /// a silent one may hold it up for as long as a request may take, several of them for as many times that.
+    fn is_in_good_company(&self, host: HostId) -> bool {
+        let plan = &self.hosts[host.0].plan;
+        self.hosts[host.0].is_awaited() && (plan.knows_sizes || self.hosts.iter().all(|other| other.is_honest()))
     }
 
     /// Neighbours that hold something which a host lacks, and could send it.
@@ -118,22 +125,25 @@ impl World {
         Some(Instant::START + ends?.into_iter().max().unwrap_or_default())
     }
 
-    /// Whether the bound is one for this world: nobody leaves, nothing is used up, and no leech takes what others need.
+    /// Whether the bound is one for this world: everybody can meet, nobody leaves, nothing is used up, and no leech takes what others need.
     fn is_bounded(&self) -> bool {
-        let stays = |host: &crate::host::Host| host.plan.stay == Stay::Forever && host.plan.vice != Some(Vice::Leech);
+        let stays = |plan: &HostPlan| plan.stay == Stay::Forever && plan.nat == Nat::Open && plan.vice != Some(Vice::Leech);
         self.scenario.relay.is_none()
             && self.scenario.sites.iter().all(|site| site.quota.is_none())
-            && self.hosts.iter().all(stays)
+            && self.scenario.hosts.iter().all(stays)
     }
 
     /// What can be said of a world once it is over.
     pub(super) fn look_back(&mut self) {
-        let now = self.now();
+        let (now, honest) = (self.now(), self.hosts.iter().all(|host| host.is_honest()));
         if let Some(healed) = self.healed_at().filter(|_| self.is_bounded() && self.gone_pieces.is_empty()) {
             let limit = healed + self.scenario.bound() * 5 / 4 + LATE;
             let gone = !self.copies.gone().is_empty();
             for here in (0..self.hosts.len()).map(HostId) {
                 let host = &self.hosts[here.0];
+                if !host.plan.knows_sizes && !honest {
+                    continue;
+                }
                 if host.is_awaited() && now > limit && gone {
                     self.checker.blame(now, here, Rule::L7, "cannot finish, and nothing says why".into());
                 } else if host.is_awaited() && now > limit {
@@ -143,7 +153,6 @@ impl World {
                 }
             }
         }
-        let honest = self.hosts.iter().all(|host| host.is_honest());
         if honest && self.awaited == 0 && self.done_at.is_some_and(|at| now - at >= QUIET) {
             self.look_for_leaks();
         }
