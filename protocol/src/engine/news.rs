@@ -277,10 +277,9 @@ impl Engine {
 
     fn on_load(&mut self, peer: PeerId, load: Load) {
         let deaf = self.is(Mutant::NeverAgain);
-        if let Some(taker) = self.uploads.taker_mut(peer) {
-            if !(deaf && taker.reported_at.is_some() && taker.load.limit == 0) {
-                taker.report(self.now, load);
-            }
+        let taker = self.uploads.taker_mut(peer).filter(|taker| !(deaf && taker.reported_at.is_some() && taker.load.limit == 0));
+        if let Some(taker) = taker {
+            taker.report(self.now, load);
         }
     }
 

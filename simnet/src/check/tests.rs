@@ -1,8 +1,10 @@
 //! Each rule is broken once, by hand.
 
-use p2pweights_protocol::engine::FetchOutcome;
+use std::time::Duration;
+
+use p2pweights_protocol::engine::{FetchOutcome, PeerClass};
 use p2pweights_protocol::geometry::Span;
-use p2pweights_protocol::ids::{PeerId, RequestId};
+use p2pweights_protocol::ids::{PeerId, Prefix, RequestId};
 use p2pweights_protocol::wire::HavePieces;
 
 use super::*;
@@ -87,4 +89,52 @@ fn claims_must_be_durable() {
     checker.synced(NOW, HERE, BLOB, span(0, 64));
     checker.output(NOW, HERE, &have);
     assert_eq!(broken(&checker).len(), 1);
+}
+
+#[test]
+fn rules_are_named() {
+    let mut checker = checker();
+    checker.synced(NOW, HERE, BLOB, span(0, 4));
+    checker.received(NOW, HERE, Some(HostId(1)), BLOB, span(4, 8));
+    checker.output(NOW, HERE, &Output::Serve { peer: PEER, request: RequestId(1), blob: BLOB, span: span(0, 4) });
+    assert_eq!(rules(&checker), [Rule::I1, Rule::I2, Rule::I3]);
+}
+
+#[test]
+fn asking_for_what_is_there_or_under_way_is_caught() {
+    let mut checker = checker();
+    checker.output(NOW, HERE, &fetch(0));
+    checker.output(NOW, HERE, &fetch(4));
+    assert_eq!(rules(&checker), [Rule::I5], "the same span, while others are left");
+    let ended = Input::FetchEnded { request: RequestId(0), outcome: FetchOutcome::Delivered, verified_groups: 16 };
+    checker.input(NOW, HERE, &ended);
+    (1..4).for_each(|request| checker.output(NOW, HERE, &fetch(request)));
+    checker.output(NOW, HERE, &fetch(5));
+    assert_eq!(rules(&checker), [Rule::I5], "everything that is left has been asked for: now it may be doubled");
+    checker.output(NOW, HERE, &fetch(8));
+    assert_eq!(rules(&checker)[1..], [Rule::I7], "this has come");
+}
+
+#[test]
+fn two_who_ask_outside_for_the_same_are_caught_once_they_know_one_another() {
+    let connected = |class| Input::PeerConnected { peer: PEER, class, prefix: Prefix(1) };
+    for (after, caught) in [(5, 0), (20, 1), (100, 0)] {
+        let mut checker = Checker::new(2, 1, [(BLOB, SIZE)].into(), [(SiteId(0), vec![HERE, HostId(1)])].into());
+        for host in [HERE, HostId(1)] {
+            checker.input(NOW, host, &Input::PeerConnected { peer: PeerId([3; 32]), class: PeerClass::Lan, prefix: Prefix(1) });
+            checker.input(NOW, host, &connected(PeerClass::Wan));
+            checker.output(NOW + Duration::from_secs(after), host, &fetch(0));
+        }
+        assert_eq!(rules(&checker), vec![Rule::I12; caught], "after {after} s: too early, caught, and nobody brings anything");
+    }
+}
+
+#[test]
+fn who_gets_nothing_while_others_do_starves() {
+    let (mut checker, later) = (checker(), NOW + Duration::from_secs(40));
+    (0..20).for_each(|_| checker.received(NOW, HostId(1), None, BLOB, span(0, 1)));
+    assert!(checker.is_starving(later, HERE, 2, Duration::from_secs(30)));
+    assert!(!checker.is_starving(later, HERE, 3, Duration::from_secs(30)), "not yet, among three");
+    checker.received(later, HERE, None, BLOB, span(0, 1));
+    assert!(!checker.is_starving(later, HERE, 2, Duration::from_secs(30)));
 }
