@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use p2pweights_protocol::engine::Engine;
 use p2pweights_protocol::limits;
 use p2pweights_protocol::time::Instant;
 
@@ -32,8 +33,8 @@ const QUIET: Duration = Duration::from_secs(2 * limits::DEADLINE_MAX.as_secs());
 #[derive(Debug, Default)]
 pub(super) struct Looks {
     next: Instant,
-    /// Since when a pair has idled that need not.
-    idle: BTreeMap<(HostId, HostId), Instant>,
+    /// Since when a pair has idled that need not, and what the one who lacks something had received by then.
+    idle: BTreeMap<(HostId, HostId), (Instant, u64)>,
 }
 
 impl World {
@@ -96,10 +97,18 @@ impl World {
                 self.looks.idle.remove(&(here, there));
                 continue;
             }
-            let since = *self.looks.idle.entry((here, there)).or_insert(now);
+            let received = self.hosts[there.0].report.received;
+            let (since, before) = *self.looks.idle.entry((here, there)).or_insert((now, received));
             if now - since >= IDLE + self.latency(here, there) * 2 * TRIPS {
                 self.looks.idle.remove(&(here, there));
-                self.checker.blame(now, here, Rule::L2, format!("idles though {there:?} lacks what it has"));
+                // Whoever has its hands full with others need not take from all.
+                let could = u128::from(self.hosts[there.0].plan.link.down_bytes_per_s) * (now - since).as_millis() / 1000;
+                if u128::from(received - before) * 4 >= could {
+                    continue;
+                }
+                let in_flight = self.hosts[there.0].engine.as_ref().map_or(0, Engine::in_flight_bytes);
+                let what = format!("idles though {there:?} lacks what it has and waits for {in_flight} bytes only");
+                self.checker.blame(now, here, Rule::L2, what);
             }
         }
     }
