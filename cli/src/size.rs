@@ -61,14 +61,14 @@ pub fn parse_rate(text: &str) -> Result<u64, String> {
     let trimmed = text.trim();
     let split = trimmed.find(|c: char| !c.is_ascii_digit() && c != '.' && c != '_').unwrap_or(trimmed.len());
     let (number, unit) = trimmed.split_at(split);
-    let (_, bits) = RATE_UNITS.iter().find(|(name, _)| *name == unit.trim()).ok_or_else(wrong)?;
+    let (_, unit_bits) = RATE_UNITS.iter().find(|(name, _)| *name == unit.trim()).ok_or_else(wrong)?;
     let number = number.replace('_', "");
     if let Ok(whole) = number.parse::<u64>() {
-        return whole.checked_mul(*bits).map(|bits| bits / 8).ok_or_else(|| format!("{text:?} is too large"));
+        return whole.checked_mul(*unit_bits).map(|bits| bits / 8).ok_or_else(|| format!("{text:?} is too large"));
     }
     let value: f64 = number.parse().map_err(|_| wrong())?;
-    let bytes = value * *bits as f64 / 8.0;
-    if bytes >= u64::MAX as f64 { Err(format!("{text:?} is too large")) } else { Ok(bytes as u64) }
+    let bytes = value * *unit_bits as f64 / 8.0;
+    if bytes >= u64::MAX as f64 { Err(format!("{text:?} is too large")) } else { Ok(bytes.round() as u64) }
 }
 
 /// A rate that reads back as the same: the unit that gives the shortest whole number, `20Mbit/s`.

@@ -66,11 +66,11 @@ fn with_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     u64::try_from(millionths * u128::from(*factor) / u128::from(ONE)).ok()
 }
 
-/// The largest unit that divides it; the units last in the list are tried first.
+/// In the unit that divides it and gives the smallest number.
 fn in_unit(value: u64, units: &[(&str, u64)]) -> String {
-    let fits = units.iter().rev().find(|(_, factor)| value > 0 && value.is_multiple_of(*factor));
-    let (name, factor) = fits.or(units.first()).copied().unwrap_or(("", 1));
-    format!("{} {name}", value / factor)
+    let fits = units.iter().filter(|(_, factor)| value.is_multiple_of(*factor));
+    let best = fits.min_by_key(|(_, factor)| value / factor).or(units.first());
+    best.map_or_else(|| value.to_string(), |(name, factor)| format!("{} {name}", value / factor))
 }
 
 /// Why a text is not what it should be.
@@ -281,6 +281,7 @@ mod tests {
         assert_eq!([share("30 %"), share("0.3"), share("0.5%")], [300_000, 300_000, 5000]);
         let gap = |text: &str| text.parse::<Frequency>().unwrap().0.as_millis();
         assert_eq!([gap("10/s"), gap("1.5/min")], [100, 40_000]);
+        assert_eq!([Size(8_000_000_000).to_string(), Size(0).to_string(), Size(1001).to_string()], ["8 GB", "0 B", "1001 B"]);
         assert_eq!(
             [Share(5000).to_string(), Size(256 << 10).to_string(), Rate(2_500_000).to_string()],
             ["0.5 %", "256 KiB", "20 Mbit/s"]

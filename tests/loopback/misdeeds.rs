@@ -120,7 +120,7 @@ async fn an_answer_to_nothing_ends_the_stream_and_is_struck() {
     let fetcher = stage.fetcher().await;
     let fetch = fetcher.start_fetch(stage.request());
     impostor.until_asked().await;
-    eventually("a strike", async || (fetcher.strikes(&impostor.peer_id).await > 0).then_some(())).await;
+    eventually("a strike", async || fetcher.has_struck(&impostor.peer_id).await.then_some(())).await;
     let (fetched, honest) = stage.rescued(&fetcher, fetch).await;
     assert_eq!((fetched.from(&impostor.peer_id), fetched.from(&honest.peer_id)), (0, stage.bytes));
 }
@@ -132,7 +132,7 @@ async fn noise_instead_of_an_answer_ends_the_stream_and_is_struck() {
     let fetcher = stage.fetcher().await;
     let fetch = fetcher.start_fetch(stage.request());
     babbler.until_asked().await;
-    eventually("a strike", async || (fetcher.strikes(&babbler.peer_id).await > 0).then_some(())).await;
+    eventually("a strike", async || fetcher.has_struck(&babbler.peer_id).await.then_some(())).await;
     let (fetched, honest) = stage.rescued(&fetcher, fetch).await;
     assert_eq!((fetched.from(&babbler.peer_id), fetched.from(&honest.peer_id)), (0, stage.bytes));
 }

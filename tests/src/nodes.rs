@@ -148,6 +148,13 @@ impl TestNode {
         peers.iter().find(|peer| peer.peer == peer_id).map_or(0, |peer| peer.strikes)
     }
 
+    /// Whether a peer that was connected has a strike. One that does wrong again and again is banned within milliseconds: then no look may
+    /// find it struck and connected.
+    pub async fn has_struck(&self, peer_id: &str) -> bool {
+        let peers = self.node.core().peers().await.expect("a list of peers");
+        peers.iter().find(|peer| peer.peer == peer_id).is_none_or(|peer| peer.strikes > 0)
+    }
+
     /// Whether a peer is connected.
     pub async fn is_connected(&self, peer_id: &str) -> bool {
         self.node.core().peers().await.expect("a list of peers").iter().any(|peer| peer.peer == peer_id)

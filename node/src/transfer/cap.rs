@@ -32,7 +32,7 @@ impl Bucket {
     /// When so many bytes may pass, after all those promised before.
     fn take(&mut self, now: Instant, bytes: u64) -> Instant {
         let earliest = now.checked_sub(CATCH_UP).unwrap_or(now);
-        let at = self.free_at.map_or(earliest, |free_at| free_at.max(earliest));
+        let at = self.free_at.map_or(now, |free_at| free_at.max(earliest));
         self.free_at = Some(at + self.time_for(bytes));
         at
     }
@@ -158,13 +158,10 @@ mod tests {
     async fn only_who_asks_waits_and_a_wait_can_be_given_up() {
         let cap = Cap::new(NonZeroU64::new(1_000_000));
         let began = Instant::now();
-        assert!(
-            cap.pass(100_000).now_or_never().is_some() && cap.pass(300_000).now_or_never().is_some(),
-            "the first pass at once"
-        );
+        assert!(cap.pass(300_000).now_or_never().is_some(), "the first may pass at once");
         assert!(cap.pass(1).now_or_never().is_none(), "a third of a second is spent already");
         cap.pass(1).await;
-        assert!(began.elapsed() >= Duration::from_millis(300));
+        assert!(began.elapsed() >= Duration::from_millis(299));
         let none = Cap::new(None);
         assert!(none.pass(usize::MAX).now_or_never().is_some());
         assert_eq!((none.is_set(), none.turn_bytes()), (false, usize::MAX));

@@ -65,7 +65,11 @@ impl Engine {
         }
         members.push((self.is_idle(self.brought_at), rank(blob.0, me), me));
         members.sort_unstable_by_key(|(idle, rank, peer)| (*idle, std::cmp::Reverse(*rank), *peer));
-        members.truncate(GATEWAYS);
+        let working = members.iter().filter(|(idle, ..)| !idle).count();
+        if working == 0 && self.may_take_over(blob, members.iter().position(|(_, _, peer)| *peer == me).unwrap_or(0)) {
+            return vec![me];
+        }
+        members.truncate(if working == 0 { GATEWAYS } else { working.min(GATEWAYS) });
         let mut gateways: Vec<PeerId> = members.into_iter().map(|(_, _, peer)| peer).collect();
         gateways.sort_unstable();
         gateways
@@ -76,13 +80,38 @@ impl Engine {
         self.now - brought_at >= LEASE
     }
 
-    /// A member of the local network holds a piece that it owns: its link to the outside works.
+    /// Nobody brings anything, and has not for a lease since this node had somebody outside to ask: perhaps those that should ask cannot
+    /// get out. One after the other in rank tries, a fraction of a lease apart, until something comes.
+    fn may_take_over(&self, blob: BlobHash, place: usize) -> bool {
+        let Some(download) = self.downloads.get(&blob) else { return false };
+        let outside = self
+            .peers
+            .iter()
+            .filter(|(peer, state)| state.class != PeerClass::Lan && download.map_of(**peer).is_some_and(|map| map.held() > 0));
+        let latest = self.peers.values().filter(|state| state.class == PeerClass::Lan).map(|state| state.brought_at);
+        let latest = latest.max().unwrap_or_default().max(self.brought_at);
+        outside
+            .map(|(_, state)| state.since.max(latest))
+            .min()
+            .is_some_and(|since| self.now - since >= LEASE + LEASE / GATEWAYS as u32 * u32::try_from(place).unwrap_or(u32::MAX))
+    }
+
+    /// A member of the local network holds pieces. If it owns one of them, or nobody else here has it, it came from outside: the
+    /// member's link works.
     pub(super) fn note_brought(&mut self, peer: PeerId, blob: BlobHash, pieces: impl Iterator<Item = Piece>) {
-        let Some(ours) = self.ours.get(&blob) else { return };
+        let (Some(ours), Some(download)) = (self.ours.get(&blob), self.downloads.get(&blob)) else { return };
+        let Some(state) = self.peers.get(&peer) else { return };
+        if state.class != PeerClass::Lan || self.now - state.brought_at < LEASE / 4 {
+            return;
+        }
+        let mates = || self.peers.iter().filter(|(other, state)| **other != peer && state.class == PeerClass::Lan);
+        let first = |piece| {
+            download.missing().contains(piece)
+                && !mates().any(|(mate, _)| download.map_of(*mate).is_some_and(|map| map.contains(piece)))
+        };
         let mut pieces = pieces;
-        if pieces.any(|piece| owner(&ours.gateways, piece) == Some(peer))
-            && let Some(state) = self.peers.get_mut(&peer)
-        {
+        let brought = pieces.any(|piece| owner(&ours.gateways, piece) == Some(peer) || first(piece));
+        if brought && let Some(state) = self.peers.get_mut(&peer) {
             state.brought_at = self.now;
         }
     }

@@ -409,7 +409,9 @@ impl Engine {
     pub(super) fn is_useful(&self, peer: PeerId) -> bool {
         let open = self.open.iter().any(|(_, blob)| {
             self.downloads.get(blob).is_some_and(|download| match (download.geometry(), download.claim_of(peer)) {
-                (None, Some(Claim::Unsized { .. })) => self.ledger.of_blob(*blob).next().is_none(),
+                (None, Some(Claim::Unsized { size, pieces })) => {
+                    pieces.has_last(Geometry::of(*size)) && self.ledger.of_blob(*blob).next().is_none()
+                }
                 (Some(_), Some(Claim::Map(map))) => match self.claimable_of(peer, *blob, map) {
                     Some(claimable) => download.open().intersects(&claimable),
                     None => download.open().intersects(map),
@@ -461,7 +463,8 @@ impl Engine {
 
 fn probe(download: &Download, peer: PeerId) -> Option<Choice> {
     match download.claim_of(peer) {
-        Some(&Claim::Unsized { size, .. }) => {
+        // Whoever has a part of it only may well lack the group that proves its size: asking for that would look like a lie found out.
+        Some(&Claim::Unsized { size, ref pieces }) if pieces.has_last(Geometry::of(size)) => {
             let span = Geometry::of(size).last_group()?;
             Some(Choice { blob: download.blob(), size, span, probe: true })
         }

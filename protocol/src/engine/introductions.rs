@@ -25,15 +25,19 @@ impl Engine {
         self.emit(Output::Hangup { peer, reason: HangupReason::Full });
     }
 
+    /// Those named least often so far, ties at random: named at random, the first to come would end up with three times as many
+    /// neighbours as the last, who would finish a fifth later.
     fn others(&mut self, peer: PeerId, blob: BlobHash) -> Vec<PeerId> {
+        let random = &mut self.random;
         let wants = self.peers.iter().filter(|(other, state)| **other != peer && state.interests.contains(&blob));
-        let mut known: Vec<PeerId> = wants.map(|(other, _)| *other).collect();
-        let others = OTHERS.min(known.len());
-        for place in 0..others {
-            let other = place + self.random.below((known.len() - place) as u64) as usize;
-            known.swap(place, other);
+        let mut known: Vec<(u32, u64, PeerId)> = wants.map(|(other, state)| (state.introduced, random.any(), *other)).collect();
+        known.sort_unstable();
+        let others: Vec<PeerId> = known.into_iter().take(OTHERS).map(|(_, _, other)| other).collect();
+        for other in &others {
+            if let Some(state) = self.peers.get_mut(other) {
+                state.introduced += 1;
+            }
         }
-        known.truncate(others);
-        known
+        others
     }
 }

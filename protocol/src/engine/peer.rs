@@ -36,6 +36,8 @@ pub struct Peer {
     pub source: Source,
     /// It once said that it holds something we want: worth looking at when we look for whom to ask.
     pub is_source: bool,
+    /// How often others were told of it.
+    pub introduced: u32,
     /// Blobs it wants.
     pub interests: BTreeSet<BlobHash>,
     /// Of those, the ones it was told we hold something of, and how far in the offer's log.
@@ -55,6 +57,7 @@ impl Peer {
             brought_at: Instant::START,
             source: Source::default(),
             is_source: false,
+            introduced: 0,
             interests: BTreeSet::new(),
             told: BTreeMap::new(),
             load_told: Load::default(),

@@ -80,6 +80,32 @@ impl Engine {
         self.uploads.owed()
     }
 
+    /// About how many bytes of memory this engine takes: its large parts, counted. Maps take some more than their entries.
+    pub fn memory_bytes(&self) -> u64 {
+        /// A run of groups in a set, with its share of the tree's nodes.
+        const RUN: usize = 32;
+        let peers = self.peers.values().map(|state| {
+            let sets = state.interests.len() + state.told.len() + state.asked_about.len();
+            size_of::<PeerId>() * 2
+                + size_of_val(state)
+                + size_of::<super::taker::Taker>()
+                + sets * size_of::<(BlobHash, usize)>()
+        });
+        let downloads = self.downloads.values().map(|download| {
+            let pieces = download.geometry().map_or(0, |geometry| geometry.pieces()) as usize;
+            let maps = download.claims().count() + 2;
+            let runs = download.geometry().map_or(0, |_| download.verified().runs().count() + download.claimed().runs().count());
+            maps * (pieces / 8 + 96) + pieces * size_of::<u16>() + runs * RUN
+        });
+        let offers = self.offers.values().map(|offer| {
+            let pieces = offer.map.pieces() as usize;
+            size_of_val(offer) + pieces / 8 + pieces * size_of::<u16>() + offer.log.len() * 4 + offer.held.runs().count() * RUN
+        });
+        let requests = self.ledger.in_flight() * (size_of::<crate::swarm::ledger::Request>() + 3 * size_of::<BlobHash>());
+        let all = size_of_val(self) + peers.sum::<usize>() + downloads.sum::<usize>() + offers.sum::<usize>() + requests;
+        all as u64
+    }
+
     /// # Panics
     /// If the state contradicts itself. Tests and simulations call it after every step.
     pub fn check_invariants(&self) {

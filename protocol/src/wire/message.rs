@@ -31,6 +31,14 @@ impl HavePieces {
         if map.is_full() { Self::All } else { Self::Map(map.to_bytes()) }
     }
 
+    /// Whether the last piece of a blob of this size is among them: what proves a size.
+    pub fn has_last(&self, geometry: Geometry) -> bool {
+        geometry.pieces().checked_sub(1).is_some_and(|last| match self {
+            Self::All => true,
+            Self::Map(bytes) => bytes.get((last / 8) as usize).is_some_and(|byte| byte >> (last % 8) & 1 == 1),
+        })
+    }
+
     /// The map for a blob of this size; `None` when the bytes do not fit it.
     pub fn to_map(&self, geometry: Geometry) -> Option<HaveMap> {
         match self {

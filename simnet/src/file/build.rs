@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use p2pweights_protocol::engine::Order;
+use p2pweights_protocol::geometry::Geometry;
 use p2pweights_protocol::ids::Prefix;
 use p2pweights_protocol::limits;
 use p2pweights_protocol::random::Random;
@@ -21,12 +22,9 @@ use crate::units::{Share, Time};
 const SYBILS: Prefix = Prefix(u64::MAX);
 /// Networks that groups share, above all that hosts have of their own.
 const SHARED: u64 = 1 << 48;
-/// In worlds with more hosts, invariants are checked at every so many steps only, unless told otherwise: each look costs as much as some
-/// steps.
-const SMALL_WORLD: usize = 20;
-const CHECK_EVERY: u64 = 1000;
-/// And in worlds with more blocks than this, where each look goes through long lists.
-const FEW_BLOCKS: u64 = 5000;
+/// A look at an engine's invariants costs about as much as a step for so many pieces. By default it is taken as rarely as makes it cost no
+/// more than the steps themselves.
+const PIECES_PER_STEP: u64 = 16;
 /// A world ends after so many times its bound, unless told otherwise: what has not finished then never will.
 const UNTIL_BOUNDS: u32 = 10;
 /// And after so long at least.
@@ -78,10 +76,8 @@ impl ScenarioFile {
             .map(|host| scenario.bytes_wanted(host).div_ceil(limits::BLOCK_MIN_BYTES.into()))
             .fold(0, u64::saturating_add);
         scenario.max_events = self.max_events.unwrap_or(EVENTS_MIN.saturating_add(blocks.saturating_mul(EVENTS_PER_BLOCK)));
-        scenario.check_every = self
-            .check_every
-            .unwrap_or(if scenario.hosts.len() > SMALL_WORLD || blocks > FEW_BLOCKS { CHECK_EVERY } else { 1 })
-            .max(1);
+        let pieces: u64 = scenario.swarms.iter().flatten().map(|(_, size)| u64::from(Geometry::of(*size).pieces())).sum();
+        scenario.check_every = self.check_every.unwrap_or(pieces / PIECES_PER_STEP).max(1);
         scenario.linger = self.linger.map_or(Duration::ZERO, |linger| linger.0);
         scenario.until = match self.until {
             Some(until) => until.0,

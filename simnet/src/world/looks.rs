@@ -18,8 +18,10 @@ use crate::scenario::{HostPlan, Nat, Stay, Trouble};
 const PAUSE: Duration = Duration::from_secs(1);
 /// Whatever befell a world is not over before this time: peers are dialled again after a minute at most.
 const HEALING: Duration = Duration::from_secs(60);
-/// How long a pair may idle that need not: so long a peer that let credits expire is passed over at first, and twice as long again.
-const IDLE: Duration = Duration::from_secs(20);
+/// How long a pair may idle that need not: a peer that let credits expire is passed over for five seconds, then ten, twenty and so on.
+const IDLE: Duration = Duration::from_secs(60);
+/// And at so many looks in a row: in worlds that last long they are rare.
+const LOOKS: u32 = 15;
 /// How long a host may go without, whatever others get.
 const HUNGRY: Duration = Duration::from_secs(30);
 /// So many trips count as one look: on long ways everything takes longer.
@@ -33,8 +35,8 @@ const QUIET: Duration = Duration::from_secs(2 * limits::DEADLINE_MAX.as_secs());
 #[derive(Debug, Default)]
 pub(super) struct Looks {
     next: Instant,
-    /// Since when a pair has idled that need not, and what the one who lacks something had received by then.
-    idle: BTreeMap<(HostId, HostId), (Instant, u64)>,
+    /// Since when a pair has idled that need not, what the one who lacks something had received by then, and looks since.
+    idle: BTreeMap<(HostId, HostId), (Instant, u64, u32)>,
 }
 
 impl World {
@@ -98,8 +100,10 @@ impl World {
                 continue;
             }
             let received = self.hosts[there.0].report.received;
-            let (since, before) = *self.looks.idle.entry((here, there)).or_insert((now, received));
-            if now - since >= IDLE + self.latency(here, there) * 2 * TRIPS {
+            let (since, before, looks) = self.looks.idle.entry((here, there)).or_insert((now, received, 0));
+            *looks += 1;
+            let (since, before, looks) = (*since, *before, *looks);
+            if looks > LOOKS && now - since >= IDLE + self.latency(here, there) * 2 * TRIPS {
                 self.looks.idle.remove(&(here, there));
                 // Whoever has its hands full with others need not take from all.
                 let could = u128::from(self.hosts[there.0].plan.link.down_bytes_per_s) * (now - since).as_millis() / 1000;

@@ -63,6 +63,9 @@ impl Moments {
     }
 }
 
+/// Hosts whose engines are weighed at each moment: enough to find the heaviest kind, few enough to cost nothing.
+const WEIGHED: usize = 64;
+
 impl World {
     pub(super) fn moment(&mut self) {
         let (mut moment, mut busy, mut uplinks) = (Moment { at: self.now(), ..Moment::default() }, Duration::ZERO, 0);
@@ -74,6 +77,10 @@ impl World {
                 moment.present += 1;
                 uplinks += 1;
             }
+        }
+        for host in self.hosts.iter_mut().take(WEIGHED) {
+            let bytes = host.engine.as_ref().map_or(0, p2pweights_protocol::engine::Engine::memory_bytes);
+            host.report.engine_bytes = host.report.engine_bytes.max(bytes);
         }
         let (rarest, sum, commonest, pieces) = self.copies.spread();
         (moment.rarest, moment.commonest, moment.mean_permille) = (rarest, commonest, sum * 1000 / pieces.max(1));

@@ -9,6 +9,8 @@ use crate::network::HostId;
 
 /// Time between two looks.
 const PAUSE: Duration = Duration::from_millis(97);
+/// In worlds that last long, so many samples from one moment to the next are enough: a look at everybody costs more than what happens.
+const SAMPLES_A_MOMENT: u32 = 20;
 /// In worlds larger than this, looking costs more than it tells.
 const HOSTS: usize = 40;
 /// A downlink that is behind by this much has no room.
@@ -32,7 +34,7 @@ impl World {
             report.samples_idle += u64::from(idle);
         }
         self.look();
-        self.after(PAUSE, Happening::Sample);
+        self.after(PAUSE.max(self.moments.step() / SAMPLES_A_MOMENT), Happening::Sample);
     }
 
     /// Whether `there` lacks something that `here` holds durably; `now`: has not asked anybody for it, and has room on its downlink.
