@@ -11,7 +11,6 @@
 
 mod agenda;
 pub mod baseline;
-mod books;
 mod check;
 mod copies;
 mod cuts;
@@ -41,7 +40,7 @@ mod transfers;
 pub mod units;
 mod world;
 
-pub use check::Violation;
+pub use check::{Rule, Violation};
 pub use hostile::Vice;
 pub use link::Link;
 pub use network::HostId;

@@ -80,6 +80,42 @@ fn floors_hold() {
     }
 }
 
+/// What ships has no switch that makes it wrong: nothing but tests turns the feature on.
+#[test]
+fn mutants_stay_in_tests() {
+    for package in ["p2pweights", "p2pweights-node", "p2pweights-simnet"] {
+        let tree = |edges: &str| {
+            let output = Command::new(env!("CARGO"))
+                .args([
+                    "tree",
+                    "--locked",
+                    "--offline",
+                    "--prefix",
+                    "none",
+                    "--format",
+                    "{p} features: {f}",
+                    "--edges",
+                    edges,
+                    "-p",
+                    package,
+                ])
+                .current_dir(root())
+                .output()
+                .expect("cargo runs");
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            String::from_utf8(output.stdout).expect("text")
+        };
+        let shipped = tree("normal,build");
+        assert!(shipped.contains("p2pweights-protocol v"), "cargo tree of {package} was not understood: {shipped}");
+        assert!(!shipped.contains("mutants"), "{package} ships with mutants");
+        assert_eq!(
+            tree("normal,build,dev").contains("features: mutants"),
+            package == "p2pweights-simnet",
+            "its tests alone need them"
+        );
+    }
+}
+
 #[test]
 fn dependencies_keep_their_names() {
     for folder in CRATES {

@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use super::mutant::Mutant;
 use super::{Engine, PeerClass};
 use crate::geometry::Piece;
 use crate::have_map::HaveMap;
@@ -46,8 +47,8 @@ impl Engine {
                 self.mark_sources_ready();
             }
         } else if self.ours.get(&blob).is_none_or(|ours| ours.gateways != gateways) {
-            let mut pieces = HaveMap::empty(geometry.pieces());
-            let mine = (0..geometry.pieces()).map(Piece).filter(|&piece| owner(&gateways, piece) == Some(me));
+            let (mut pieces, all) = (HaveMap::empty(geometry.pieces()), self.is(Mutant::EverybodyOwns));
+            let mine = (0..geometry.pieces()).map(Piece).filter(|&piece| all || owner(&gateways, piece) == Some(me));
             mine.for_each(|piece| _ = pieces.insert(piece));
             self.ours.insert(blob, Ours { gateways, pieces });
             self.mark_sources_ready();

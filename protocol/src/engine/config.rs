@@ -32,6 +32,10 @@ pub struct EngineConfig {
     pub max_requests_per_peer: usize,
     /// The node's own name: what the members of a local network share a thin link by. `None`: it takes no part in that.
     pub me: Option<PeerId>,
+    /// How this engine is to be wrong, in tests of the checkers. A build that ships has no such field.
+    #[cfg(feature = "mutants")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mutant: Option<super::Mutant>,
 }
 
 impl Default for EngineConfig {
@@ -46,6 +50,8 @@ impl Default for EngineConfig {
             ban: Duration::from_secs(3600),
             max_requests_per_peer: limits::REQUESTS_PER_PEER,
             me: None,
+            #[cfg(feature = "mutants")]
+            mutant: None,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Peers that come, go and misbehave.
 
 use super::discovery::DIALS_AT_A_TIME;
+use super::mutant::Mutant;
 use super::peer::Peer;
 use super::{Engine, Event, HangupReason, Misdeed, Output, PeerClass};
 use crate::ids::{BlobHash, PeerId, Prefix};
@@ -58,7 +59,9 @@ impl Engine {
         self.notify(Event::Struck { peer, misdeed, blob });
         if let Some(until) = self.reputation.strike(&self.config, self.now, peer, misdeed) {
             self.notify(Event::Banned { peer, until });
-            self.hang_up(peer, HangupReason::Banned);
+            if !self.is(Mutant::IgnoreBan) {
+                self.hang_up(peer, HangupReason::Banned);
+            }
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::mutant::Mutant;
 use super::{Alarm, Engine, Event, FetchOutcome, HangupReason, Misdeed, Output, PeerClass};
 use crate::geometry::{Geometry, Piece, Span};
 use crate::ids::{BlobHash, PeerId, RequestId};
@@ -110,7 +111,8 @@ impl Engine {
         !self.paused
             && self.peers.get(&peer).is_some_and(|state| {
                 let source = &state.source;
-                source.may_ask() && source.in_flight_bytes() < source.window(self.config.first_in_flight_bytes)
+                let within = source.in_flight_bytes() < source.window(self.config.first_in_flight_bytes);
+                (source.may_ask() && within) || (self.is(Mutant::NoLimits) && source.credits() > 0)
             })
     }
 
@@ -188,7 +190,10 @@ impl Engine {
         let (asked_at, deadline) = (self.now, self.now + patience);
         let entry = Request { provider, blob, size, span, bytes, asked_at, deadline, probe, delivered_before, abandoned: false };
         self.ledger.insert(request, entry);
-        if !probe && let Some(download) = self.downloads.get_mut(&blob) {
+        if !probe
+            && !self.is(Mutant::AskTwice)
+            && let Some(download) = self.downloads.get_mut(&blob)
+        {
             for gap in download.verified().gaps(span) {
                 download.claim(gap);
             }
@@ -211,7 +216,7 @@ impl Engine {
         let verified = Span::new(request.span.start(), request.span.start() + verified_groups.min(request.span.groups()));
         let verified = verified.filter(|_| !request.probe);
         let bytes = verified.map_or(0, |span| Geometry::of(request.size).bytes_in(span));
-        if !request.abandoned {
+        if !request.abandoned && !self.is(Mutant::NeverRelease) {
             self.release(&request);
         }
         let class = self.peers.get(&provider).map(|state| state.class);
@@ -220,7 +225,12 @@ impl Engine {
         }
         if let Some(span) = verified {
             self.down_rate.record(self.now, bytes);
-            self.note_verified(request.blob, request.size, span);
+            if !self.is(Mutant::ForgetVerified) {
+                self.note_verified(request.blob, request.size, span);
+            }
+            if self.is(Mutant::AnnounceEarly) {
+                self.on_stored(request.blob, request.size, span);
+            }
         }
         if let Some(state) = self.peers.get_mut(&provider) {
             match (request.abandoned, outcome) {
@@ -419,7 +429,7 @@ impl Engine {
         blobs.into_iter().find_map(|blob| {
             let download = self.downloads.get(&blob)?;
             download.geometry()?;
-            if self.is_shared_way(peer, blob) {
+            if self.is_shared_way(peer, blob) && !self.is(Mutant::AskTwiceOverLink) {
                 return None; // Nothing crosses a shared link twice.
             }
             rescue(download, &self.ledger, source_of, peer, self.now).map(|found| (blob, found))

@@ -12,6 +12,7 @@ mod hunger;
 mod injection;
 mod introductions;
 mod io;
+mod mutant;
 mod neediest;
 mod news;
 mod peer;
@@ -29,6 +30,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 pub use config::EngineConfig;
 pub use io::{Command, Event, FetchOutcome, HangupReason, Input, Misdeed, Order, Output, PeerClass, ServeOutcome, Want};
+#[cfg(feature = "mutants")]
+pub use mutant::Mutant;
 pub use view::BlobProgress;
 
 use crate::geometry::{Geometry, Piece, Span};

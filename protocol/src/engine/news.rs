@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use super::mutant::Mutant;
 use super::peer::Load;
 use super::{Alarm, Engine, Event, Misdeed, Offer, PeerClass};
 use crate::geometry::{Geometry, Piece};
@@ -275,7 +276,9 @@ impl Engine {
     // How much more each of us could take.
 
     fn on_load(&mut self, peer: PeerId, load: Load) {
-        if let Some(taker) = self.uploads.taker_mut(peer) {
+        let deaf = self.is(Mutant::NeverAgain);
+        let taker = self.uploads.taker_mut(peer).filter(|taker| !(deaf && taker.reported_at.is_some() && taker.load.limit == 0));
+        if let Some(taker) = taker {
             taker.report(self.now, load);
         }
     }

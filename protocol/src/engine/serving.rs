@@ -1,6 +1,7 @@
 //! The sender: what is offered, whom to grant the next block, what became of it.
 
 use super::injection::Injection;
+use super::mutant::Mutant;
 use super::{Engine, Event, Misdeed, Offer, Output, ServeOutcome};
 use crate::geometry::{GROUP_BYTES, Geometry, Piece, Span, groups_in_block};
 use crate::have_map::HaveMap;
@@ -115,13 +116,14 @@ impl Engine {
         let geometry = Geometry::of(size);
         let bytes = geometry.bytes_in(span);
         if self.uploads.serving_for(peer) >= self.config.max_requests_per_peer
-            || !self.uploads.redeem(self.now, peer, request, bytes)
+            || !(self.uploads.redeem(self.now, peer, request, bytes) || self.is(Mutant::ServeUnpaid))
         {
             // Credits expire while requests travel, so one such refusal is no crime; hundreds are.
             self.emit(Output::Refuse { peer, request, no_credit: true });
             return self.strike(peer, Misdeed::Unsolicited, Some(blob));
         }
-        let held = self.offers.get_mut(&blob).filter(|offer| offer.geometry == geometry && offer.held.covers(span));
+        let any = self.is(Mutant::ServeAnything);
+        let held = self.offers.get_mut(&blob).filter(|offer| offer.geometry == geometry && (any || offer.held.covers(span)));
         let Some(offer) = held else {
             self.uploads.ended(self.now, peer, request, false);
             return self.emit(Output::Refuse { peer, request, no_credit: false });
@@ -135,7 +137,9 @@ impl Engine {
 
     pub(super) fn on_serve_ended(&mut self, peer: PeerId, request: RequestId, outcome: ServeOutcome) {
         let served = self.serving.remove(&(peer, request));
-        self.uploads.ended(self.now, peer, request, outcome == ServeOutcome::Sent);
+        if !self.is(Mutant::ServedForever) {
+            self.uploads.ended(self.now, peer, request, outcome == ServeOutcome::Sent);
+        }
         if outcome != ServeOutcome::Sent
             && let Some((blob, span)) = served
             && let Some(injection) = self.offers.get_mut(&blob).and_then(|offer| offer.injection.as_mut())
@@ -191,6 +195,7 @@ impl Engine {
         let mut grants: Vec<(PeerId, u16)> = Vec::new();
         for _ in 0..wanting {
             let Some(peer) = self.uploads.neediest(self.now, self.config.first_credits, &mut self.random) else { break };
+            let peer = if self.is(Mutant::FirstPeer) { self.uploads.hungry().next().unwrap_or(peer) } else { peer };
             self.uploads.grant(self.now, peer, block_bytes);
             if let Some(hint) = self.inject(peer, block_bytes) {
                 self.send(peer, Message::Grant { credits: 1, block_bytes, hint: Some(hint) });

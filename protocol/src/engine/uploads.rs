@@ -288,6 +288,11 @@ impl Uploads {
         }
     }
 
+    /// Credits out and blocks being sent, all peers together.
+    pub fn owed(&self) -> usize {
+        self.granted.len() + self.serving.len()
+    }
+
     /// Credits granted and not yet used, all peers together.
     #[cfg(test)]
     fn credits_out(&self) -> usize {

@@ -75,6 +75,11 @@ impl Engine {
         self.ledger.in_flight_bytes()
     }
 
+    /// Credits out and blocks being sent, to all peers together.
+    pub fn owed(&self) -> usize {
+        self.uploads.owed()
+    }
+
     /// About how many bytes of memory this engine takes: its large parts, counted. Maps take some more than their entries.
     pub fn memory_bytes(&self) -> u64 {
         /// A run of groups in a set, with its share of the tree's nodes.

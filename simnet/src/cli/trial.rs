@@ -75,7 +75,7 @@ impl Outcome {
 
 /// A broken rule as one line.
 pub fn rule_line(violation: &Violation) -> String {
-    format!("{:?} at {:?}: {}", violation.host, violation.at, violation.what)
+    format!("{:?} at {:?}: {} ({})", violation.host, violation.at, violation.what, violation.rule)
 }
 
 /// Runs a seed. The report is there for whoever wants more than what is kept; `None` if the watcher stopped it.

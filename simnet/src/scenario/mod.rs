@@ -6,6 +6,7 @@ mod fault;
 mod host;
 mod site;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use p2pweights_protocol::engine::{EngineConfig, Order};
@@ -269,6 +270,17 @@ impl Scenario {
     /// The blobs that a host deals with.
     pub fn blobs_of(&self, host: HostId) -> Vec<(BlobHash, u64)> {
         self.hosts[host.0].swarms.iter().flat_map(|swarm| self.swarms[*swarm].iter().copied()).collect()
+    }
+
+    /// The members of each local network.
+    pub fn lans(&self) -> BTreeMap<SiteId, Vec<HostId>> {
+        let mut lans: BTreeMap<SiteId, Vec<HostId>> = BTreeMap::new();
+        for (index, plan) in self.hosts.iter().enumerate() {
+            if let Some(site) = plan.site.filter(|site| self.sites[site.0].lan) {
+                lans.entry(site).or_default().push(HostId(index));
+            }
+        }
+        lans
     }
 
     /// The true size of a blob; 0 if the world has no such blob.

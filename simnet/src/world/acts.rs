@@ -6,6 +6,7 @@ use p2pweights_protocol::ids::{BlobHash, PeerId, RequestId, SwarmId};
 use p2pweights_protocol::wire::{BULK_REQUEST_BYTES, BULK_RESPONSE_BYTES, Message};
 
 use super::{Happening, Parcel, World};
+use crate::check::Rule;
 use crate::frame_length::frame_length;
 use crate::host::Fetching;
 use crate::hostile::{Serving, serving};
@@ -160,7 +161,7 @@ impl World {
         match event {
             Event::SizeProved { blob, size } => {
                 if self.sizes.get(&blob) != Some(&size) {
-                    self.checker.blame(now, here, format!("took {size} for the size of {blob:?}"));
+                    self.checker.blame(now, here, Rule::I1, format!("took {size} for the size of {blob:?}"));
                 }
                 self.host(here).sizes_known.insert(blob);
                 let want = self.hosts[here.0].want(blob, size);
@@ -177,7 +178,7 @@ impl World {
                 let (complete, mut blobs) =
                     (self.hosts[here.0].store.is_complete(blob, size), self.scenario.blobs_of(here).into_iter());
                 if !complete {
-                    self.checker.blame(now, here, format!("says that {blob:?} is stored, which it is not"));
+                    self.checker.blame(now, here, Rule::I14, format!("says that {blob:?} is stored, which it is not"));
                 }
                 let host = &self.hosts[here.0];
                 if host.report.finished_at.is_none() && blobs.all(|(blob, size)| host.store.is_complete(blob, size)) {

@@ -8,6 +8,7 @@ mod blocks;
 mod crossings;
 mod disks;
 mod leaving;
+mod looks;
 mod meetings;
 mod moments;
 mod progress;
@@ -26,7 +27,7 @@ use p2pweights_protocol::time::Instant;
 use p2pweights_protocol::wire::Message;
 
 use crate::agenda::Agenda;
-use crate::check::Checker;
+use crate::check::{Checker, Rule};
 use crate::copies::Copies;
 use crate::cuts::Cuts;
 use crate::directory::Directory;
@@ -42,6 +43,7 @@ use crate::trace::Trace;
 use crate::transfers::{Block, Transfers};
 use crossings::Crossing;
 use disks::Writing;
+use looks::Looks;
 use moments::Moments;
 use progress::PROGRESS_EVERY;
 use troubles::Side;
@@ -171,6 +173,10 @@ pub struct World {
     all_awake_at: Instant,
     /// Pieces that are gone while somebody wants them, once nothing else can be done.
     gone_pieces: Vec<(BlobHash, u32)>,
+    /// What idles, and since when.
+    looks: Looks,
+    /// When there was nothing left to wait for.
+    done_at: Option<Instant>,
 }
 
 impl World {
@@ -197,7 +203,7 @@ impl World {
     }
 
     fn proceed(&mut self, watch: &mut dyn FnMut(&Progress) -> ControlFlow<()>) {
-        let (mut done_at, mut happened) = (None, 0_u32);
+        let mut happened = 0_u32;
         while let Some(next) = self.agenda.next_at() {
             happened = happened.wrapping_add(1);
             if happened.is_multiple_of(PROGRESS_EVERY) && watch(&self.progress()).is_break() {
@@ -207,13 +213,13 @@ impl World {
             if next > until || self.trace.events() >= self.scenario.max_events {
                 break;
             }
-            if done_at.is_some_and(|at| next > at + self.scenario.linger) || self.checker.violations().len() >= VIOLATIONS {
+            if self.done_at.is_some_and(|at| next > at + self.scenario.linger) || self.checker.violations().len() >= VIOLATIONS {
                 break;
             }
             let Some(happening) = self.agenda.pop() else { break };
             self.happen(happening);
-            if done_at.is_none() && (self.awaited == 0 || !self.gone_pieces.is_empty()) {
-                done_at = Some(self.now());
+            if self.done_at.is_none() && (self.awaited == 0 || !self.gone_pieces.is_empty()) {
+                self.done_at = Some(self.now());
             }
         }
     }
@@ -225,7 +231,7 @@ impl World {
         let mut world = Self {
             agenda: Agenda::new(),
             names: hosts.iter().enumerate().map(|(index, host)| (host.peer, HostId(index))).collect(),
-            checker: Checker::new(hosts.len(), scenario.books_every, sizes.clone()),
+            checker: Checker::new(hosts.len(), scenario.books_every, sizes.clone(), scenario.lans()),
             hosts,
             sizes,
             network: Network::default(),
@@ -245,6 +251,8 @@ impl World {
             awaited: 0,
             all_awake_at: Instant::START,
             gone_pieces: Vec::new(),
+            looks: Looks::default(),
+            done_at: None,
             scenario,
         };
         world.prepare();
@@ -340,7 +348,7 @@ impl World {
         }
         let wake_at = engine.next_wakeup();
         if let Some(at) = wake_at.filter(|at| *at <= now) {
-            self.checker.blame(now, id, format!("wants to be woken at {at:?} again and again"));
+            self.checker.blame(now, id, Rule::I8, format!("wants to be woken at {at:?} again and again"));
         } else if wake_at != host.wake_at {
             host.wake_at = wake_at;
             wake_at.into_iter().for_each(|at| self.agenda.at(at, Happening::Wake(id)));
@@ -356,6 +364,7 @@ impl World {
     }
 
     fn report(mut self) -> Report {
+        self.look_back();
         let mut bad_groups_kept = 0;
         let sites = self.site_reports();
         let bounds = self.scenario.bounds();

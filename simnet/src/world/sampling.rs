@@ -33,11 +33,12 @@ impl World {
             report.samples_useful += u64::from(useful);
             report.samples_idle += u64::from(idle);
         }
+        self.look();
         self.after(PAUSE.max(self.moments.step() / SAMPLES_A_MOMENT), Happening::Sample);
     }
 
     /// Whether `there` lacks something that `here` holds durably; `now`: has not asked anybody for it, and has room on its downlink.
-    fn could_send(&self, here: HostId, there: HostId, now: bool) -> bool {
+    pub(super) fn could_send(&self, here: HostId, there: HostId, now: bool) -> bool {
         let (host, peer) = (&self.hosts[here.0], &self.hosts[there.0]);
         let wants = peer.is_honest() && peer.up && peer.plan.fetches && peer.report.finished_at.is_none();
         if !wants || (now && peer.downlink.backlog(self.now()) > BUSY) {

@@ -1,7 +1,9 @@
 //! Swarms of real engines in virtual time. Each world runs twice from each of its seeds and must end the same; the rules that simnet
 //! checks hold in all of them. `docs/simnet.md` says how to add one.
 
+mod digests;
 mod features;
+mod mutants;
 
 use std::time::Duration;
 

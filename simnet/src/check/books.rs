@@ -1,6 +1,7 @@
 //! The checker's books of one host: what it truly got, what it has asked for, and how it stands with its peers. Small sorted lists and
 //! running sums, so that they can be kept in large worlds.
 
+use p2pweights_protocol::engine::PeerClass;
 use p2pweights_protocol::geometry::Span;
 use p2pweights_protocol::ids::{BlobHash, PeerId, RequestId};
 use p2pweights_protocol::time::Instant;
@@ -18,6 +19,12 @@ pub struct Books {
     open_bytes: u64,
     /// Names of requests that have ended. Names are given in order, or nearly so: as a set of numbers they take no room.
     ended: GroupSet,
+    /// When it last learned of a change among those on its local network.
+    pub company_at: Instant,
+    /// When it last asked for something outside.
+    pub outside_at: Instant,
+    /// When it last got something from outside.
+    pub brought_at: Instant,
     /// First bytes of the names of peers, in order: apart from the rest, so that a search looks at little memory.
     firsts: Vec<u64>,
     /// In the same order.
@@ -31,6 +38,8 @@ pub struct Held {
     pub truly: GroupSet,
     /// Of those, the ones synced.
     pub durable: GroupSet,
+    /// What its engine was told is verified, in memory or on disk.
+    pub known: GroupSet,
     /// What was durable and turned out to have rotted: it may still be on its way.
     rotted: GroupSet,
 }
@@ -42,17 +51,31 @@ pub struct Dealings {
     pub banned: Option<Instant>,
     /// It has delivered something.
     pub delivered: bool,
-    /// Credits granted and not redeemed; returns and expiry are not counted, so this is an upper bound.
+    /// Credits granted, not redeemed and not returned; what expires is not seen from outside, so this is an upper bound.
     pub credits: u64,
     /// Requests open there and not given up.
     pub open: usize,
+    /// How it is reached, as the engine was told.
+    pub class: Option<PeerClass>,
 }
 
+/// A request that has not ended.
 #[derive(Debug, Clone, Copy)]
-struct Open {
-    provider: PeerId,
-    bytes: u64,
-    given_up: bool,
+pub struct Open {
+    /// Whom it was asked of.
+    pub provider: PeerId,
+    /// The blob.
+    pub blob: BlobHash,
+    /// The groups.
+    pub span: Span,
+    /// Payload bytes.
+    pub bytes: u64,
+    /// Since when.
+    pub since: Instant,
+    /// Only the size is to be proved.
+    pub probe: bool,
+    /// Its maker cares for it no more.
+    pub given_up: bool,
 }
 
 impl Books {
@@ -76,6 +99,12 @@ impl Books {
         self.held(blob).is_some_and(|held| held.covers(span))
     }
 
+    /// How many groups of a span its engine knows that it has.
+    pub fn known_within(&self, blob: BlobHash, span: Span) -> u64 {
+        let index = self.held.binary_search_by(|(other, _)| other.cmp(&blob));
+        index.map_or(0, |index| self.held[index].1.known.groups_within(span))
+    }
+
     /// How many groups of a span it truly got.
     pub fn truly_within(&self, blob: BlobHash, span: Span) -> u64 {
         let index = self.held.binary_search_by(|(other, _)| other.cmp(&blob));
@@ -87,6 +116,7 @@ impl Books {
         let held = self.held_mut(blob);
         held.durable.overlaps(span).for_each(|run| _ = held.rotted.insert(run));
         held.durable.remove(span);
+        held.known.remove(span);
     }
 
     /// Whether it has held all of this at one time or another.
@@ -122,13 +152,23 @@ impl Books {
     }
 
     /// It asks a peer for something; `false` if it has used that name before.
-    pub fn open(&mut self, request: RequestId, provider: &PeerId, bytes: u64) -> bool {
+    pub fn open(&mut self, request: RequestId, open: Open) -> bool {
         let new = !self.ended.contains(request.0);
         let Err(index) = self.find(request) else { return false };
-        self.open.insert(index, (request, Open { provider: *provider, bytes, given_up: false }));
-        self.open_bytes += bytes;
-        self.peer_mut(provider).open += 1;
+        self.open.insert(index, (request, open));
+        self.open_bytes += open.bytes;
+        self.peer_mut(&open.provider).open += 1;
         new
+    }
+
+    /// What it has asked for and still waits for, sizes left out.
+    pub fn awaited(&self) -> impl Iterator<Item = &Open> + '_ {
+        self.open.iter().map(|(_, open)| open).filter(|open| !open.given_up && !open.probe)
+    }
+
+    /// Whether every request has ended.
+    pub fn is_at_rest(&self) -> bool {
+        self.open.is_empty()
     }
 
     /// It gives a request up, which may have ended already; `false` if there was none.
@@ -142,16 +182,20 @@ impl Books {
         }
     }
 
-    /// A request has ended; `false` if it was not open.
-    pub fn end(&mut self, request: RequestId, delivered: bool) -> bool {
-        let Ok(index) = self.find(request) else { return false };
+    /// A request has ended, which brought so many groups; `None` if it was not open.
+    pub fn end(&mut self, request: RequestId, delivered: bool, verified_groups: u64) -> Option<Open> {
+        let index = self.find(request).ok()?;
         self.close(index);
         let (_, open) = self.open.remove(index);
         self.peer_mut(&open.provider).delivered |= delivered;
+        let verified = Span::new(open.span.start(), open.span.start() + verified_groups.min(open.span.groups()));
+        if let Some(verified) = verified.filter(|_| !open.probe) {
+            self.held_mut(open.blob).known.insert(verified);
+        }
         if let Some(name) = Span::new(request.0, request.0.saturating_add(1)) {
             self.ended.insert(name);
         }
-        true
+        Some(open)
     }
 
     /// A peer is gone, and with it what was asked of it and granted to it.
@@ -169,7 +213,10 @@ impl Books {
     /// It lost what was not synced, and its memory.
     pub fn crash(&mut self) {
         let mut held = std::mem::take(&mut self.held);
-        held.iter_mut().for_each(|(_, held)| held.truly = held.durable.clone());
+        held.iter_mut().for_each(|(_, held)| {
+            held.truly = held.durable.clone();
+            held.known = held.durable.clone();
+        });
         *self = Self { held, ..Self::default() };
     }
 
@@ -212,6 +259,11 @@ mod tests {
 
     use super::*;
 
+    fn asked(provider: PeerId, bytes: u64) -> Open {
+        let span = Span::new(0, 1).unwrap();
+        Open { provider, blob: BlobHash([1; 32]), span, bytes, since: Instant::START, probe: false, given_up: false }
+    }
+
     proptest! {
         /// The slow oracle: ordered maps, summed up anew each time.
         #[test]
@@ -225,7 +277,7 @@ mod tests {
                     0 | 1 => {
                         let new = !open.contains_key(&request) && !ended.contains(&request);
                         open.entry(request).or_insert((provider, false));
-                        prop_assert_eq!(books.open(name, &peer, request), new);
+                        prop_assert_eq!(books.open(name, asked(peer, request)), new);
                     }
                     2 => {
                         let known = open.get_mut(&request).map(|open| open.1 = true).is_some() || ended.contains(&request);
@@ -233,7 +285,7 @@ mod tests {
                     }
                     3 => {
                         let known = open.remove(&request).is_some();
-                        prop_assert_eq!(books.end(name, true), known && { ended.insert(request); true });
+                        prop_assert_eq!(books.end(name, true, 0).is_some(), known && { ended.insert(request); true });
                     }
                     _ => {
                         open.values_mut().filter(|open| open.0 == provider).for_each(|open| open.1 = true);
