@@ -19,7 +19,7 @@ impl Engine {
     /// Turns a peer away for want of room, though not without a word on where else to go.
     pub(super) fn turn_away(&mut self, peer: PeerId) {
         // What it wants is not known yet: the swarm that most others here are in is the best guess.
-        if let Some(blob) = self.offers.keys().next().copied() {
+        if let Some(blob) = self.offers.keys().chain(self.downloads.keys()).next().copied() {
             self.introduce_others(peer, blob);
         }
         self.emit(Output::Hangup { peer, reason: HangupReason::Full });

@@ -10,7 +10,7 @@ use super::{home, secs};
 
 /// World, seed, digest.
 const DIGESTS: [(&str, u64, u64); 3] =
-    [("crowd", 1, 0x9eb0222ef1d773ab), ("churn", 2, 0x38e16fbf69f14a0c), ("village", 3, 0xfba5c4f8fcc8e5c0)];
+    [("crowd", 1, 0xf26a498e5ebded27), ("churn", 2, 0x46dbccc13beafd6f), ("village", 3, 0x5d871c8b13706013)];
 
 fn world(name: &str, seed: u64) -> Scenario {
     match name {

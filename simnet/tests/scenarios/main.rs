@@ -259,7 +259,8 @@ fn a_hoarder_starves_nobody() {
 #[test]
 fn a_flooder_is_banned() {
     beside_an_honest_one(Vice::Flooder, 64 * MIB, |report| {
-        assert!(finish(report) < report.bound * 2);
+        // Its requests and returns, valid by chance, take credits that the honest one could use: the weakest of the answers to a vice.
+        assert!(finish(report) < report.bound * 4);
         assert_eq!(report.hosts[3].banned.len(), 2);
     });
 }
