@@ -28,6 +28,12 @@ pub const BLOBS_PER_MESSAGE: usize = 1024;
 pub const INTERESTS_PER_PEER: usize = MANIFEST_FILES + 1;
 /// Runs in one have-delta. A delta is sent every fraction of a second; more runs than this travel in the next one.
 pub const RUNS_PER_MESSAGE: usize = 1024;
+/// Peers named in one introduction: twice what we name, and little more than a neighbourhood has room for.
+pub const CONTACTS_PER_MESSAGE: usize = 16;
+/// Addresses of each of them: two transports, two IP versions.
+pub const ADDRESSES_PER_CONTACT: usize = 4;
+/// Longest address accepted from a peer, in bytes; an honest one takes at most 64.
+pub const ADDRESS_BYTES: usize = 128;
 
 /// Smallest block: below it the proof's path and the request cost more than 1 %.
 pub const BLOCK_MIN_BYTES: u32 = 256 * 1024;
@@ -58,5 +64,6 @@ const _: () = {
     assert!(BLOBS_PER_MESSAGE * 32 < FRAME_BYTES);
     assert!(BLOB_BYTES.div_ceil(64 << 20) / 8 < FRAME_BYTES as u64);
     assert!(RUNS_PER_MESSAGE * 10 < FRAME_BYTES);
+    assert!(CONTACTS_PER_MESSAGE * (40 + ADDRESSES_PER_CONTACT * (ADDRESS_BYTES + 2)) < FRAME_BYTES);
     assert!(IN_FLIGHT_BYTES >= 8 * BLOCK_MAX_BYTES as u64);
 };

@@ -164,6 +164,15 @@ impl Fold for Message {
                 into.number(10 | u64::from(piece.0) << 8);
                 into.blob(blob);
             }
+            Self::Peers { blob, contacts } => {
+                into.number(11 | (contacts.len() as u64) << 8);
+                into.blob(blob);
+                for contact in contacts {
+                    into.peer(&contact.peer);
+                    into.number(contact.addresses.len() as u64);
+                    contact.addresses.iter().for_each(|address| into.bytes(address));
+                }
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! How long a control message is on the wire, without writing it down: the same as the length of its frame, which a test asks for.
 
-use p2pweights_protocol::wire::{HavePieces, Message};
+use p2pweights_protocol::wire::{Contact, HavePieces, Message};
 
 /// Length prefix, version and kind of message.
 const HEAD: u64 = 6;
@@ -32,6 +32,11 @@ pub fn frame_length(message: &Message) -> u64 {
         Message::Return { credits } => varint((*credits).into()),
         Message::Cancel { request } => varint(request.0),
         Message::Decline { blob: _, piece } => HASH + varint(piece.0.into()),
+        Message::Peers { blob: _, contacts } => {
+            let addresses = |contact: &Contact| contact.addresses.iter().map(|address| text(address.len())).sum::<u64>();
+            let length = |contact: &Contact| HASH + varint(contact.addresses.len() as u64) + addresses(contact);
+            HASH + varint(contacts.len() as u64) + contacts.iter().map(length).sum::<u64>()
+        }
     }
 }
 
@@ -48,7 +53,7 @@ fn text(length: usize) -> u64 {
 #[cfg(test)]
 mod tests {
     use p2pweights_protocol::geometry::Piece;
-    use p2pweights_protocol::ids::{BlobHash, RequestId};
+    use p2pweights_protocol::ids::{BlobHash, PeerId, RequestId};
     use p2pweights_protocol::wire::{PieceRun, encode_frame};
     use proptest::prelude::*;
 
@@ -67,6 +72,8 @@ mod tests {
         let piece = || number().prop_map(|number| Piece(number as u32));
         let blobs = || prop::collection::vec(blob(), 1..200);
         let run = (piece(), number()).prop_map(|(first, count)| PieceRun { first, count: count as u32 });
+        let addresses = || prop::collection::vec(prop::collection::vec(any::<u8>(), 1..=128), 1..=4);
+        let contact = (any::<[u8; 32]>(), addresses()).prop_map(|(peer, addresses)| Contact { peer: PeerId(peer), addresses });
         let size = || number().prop_map(|size| size >> 20);
         prop_oneof![
             "[a-z/.0-9]{0,64}".prop_map(|agent| Message::Hello { agent }),
@@ -89,6 +96,7 @@ mod tests {
             (1..=64u16).prop_map(|credits| Message::Return { credits }),
             number().prop_map(|request| Message::Cancel { request: RequestId(request) }),
             (blob(), piece()).prop_map(|(blob, piece)| Message::Decline { blob, piece }),
+            (blob(), prop::collection::vec(contact, 1..=16)).prop_map(|(blob, contacts)| Message::Peers { blob, contacts }),
         ]
     }
 

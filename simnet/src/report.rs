@@ -26,6 +26,7 @@ pub struct Traffic {
     pub returned: u64,
     pub cancel: u64,
     pub decline: u64,
+    pub peers: u64,
     pub requests: u64,
     pub refusals: u64,
     /// Bytes of all of them.
@@ -47,6 +48,7 @@ impl Traffic {
             Message::Return { .. } => &mut self.returned,
             Message::Cancel { .. } => &mut self.cancel,
             Message::Decline { .. } => &mut self.decline,
+            Message::Peers { .. } => &mut self.peers,
         };
         *counter += 1;
         self.bytes += bytes;
@@ -65,6 +67,7 @@ impl Traffic {
             + self.returned
             + self.cancel
             + self.decline
+            + self.peers
     }
 }
 

@@ -4,6 +4,7 @@ mod caps;
 mod damage;
 mod flight;
 mod hostile;
+mod introductions;
 mod journeys;
 mod manifests;
 mod misdeeds;

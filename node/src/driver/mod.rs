@@ -13,7 +13,7 @@ use p2pweights_protocol::engine::{BlobProgress, Command, Engine, EngineConfig, E
 use p2pweights_protocol::geometry::{Geometry, Span};
 use p2pweights_protocol::ids::{BlobHash, PeerId, RequestId, SwarmId};
 use p2pweights_protocol::time::Instant;
-use p2pweights_protocol::wire::BulkRequest;
+use p2pweights_protocol::wire::{BulkRequest, Contact, Message};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -205,12 +205,22 @@ impl Driver {
                 Input::PeerGone { peer }
             }
             NetEvent::DialFailed { peer } => Input::DialFailed { peer },
+            NetEvent::Message { peer, message: Message::Peers { blob, contacts } } => {
+                return self.on_contacts(peer, blob, contacts);
+            }
             NetEvent::Message { peer, message } => Input::Message { peer, message },
             NetEvent::Malformed { peer } => Input::Malformed { peer },
             NetEvent::ProvidersFound { blob, providers, finished } => Input::ProvidersFound { blob, providers, finished },
             NetEvent::Bulk { peer, stream } => return self.transfers.accept(peer, stream),
         };
         self.handle(input);
+    }
+
+    /// A peer tells of others. Who wants nothing of the kind does not even keep the addresses: a stranger could fill the book with them.
+    fn on_contacts(&self, from: PeerId, blob: BlobHash, contacts: Vec<Contact>) {
+        if self.engine.swarms().any(|(swarm, wants)| swarm.0 == blob && !wants.is_empty() || wants.contains(&blob)) {
+            self.network(contacts, "learn contacts", |net, contacts| net.learn(from, blob, contacts));
+        }
     }
 
     fn on_order(&mut self, order: Order) {
@@ -340,7 +350,9 @@ impl Driver {
             Output::FindProviders { blob } => self.network(blob, "find providers", Net::find_providers),
             Output::Announce { blob } => self.network(blob, "announce", Net::announce),
             Output::Unannounce { blob } => self.network(blob, "unannounce", Net::unannounce),
-            Output::Introduce { peer, blob, others } => tracing::trace!(%peer, %blob, others = others.len(), "introduce"),
+            Output::Introduce { peer, blob, others } => {
+                self.network(others, "introduce", |net, others| net.introduce(peer, blob, others));
+            }
             Output::Notify(event) => self.on_event(event),
         }
     }

@@ -6,13 +6,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
 use p2pweights_protocol::ids::Prefix;
+use p2pweights_protocol::limits;
 
 use super::PeerClass;
 
 /// Addresses kept of one peer: two transports, two IP versions, two interfaces.
 pub const ADDRESSES_PER_PEER: usize = 8;
-/// Longest address accepted from a peer, in bytes; an honest one takes at most 64.
-pub const ADDRESS_BYTES: usize = 128;
 
 /// The address and the peer it ends in; `None` when it does not end in `/p2p/<peer id>`.
 pub fn split_peer(address: &Multiaddr) -> Option<(Multiaddr, libp2p::PeerId)> {
@@ -46,6 +45,11 @@ pub fn class_of(address: &Multiaddr) -> PeerClass {
     if near { PeerClass::Lan } else { PeerClass::Wan }
 }
 
+/// Whether an address means the same to a peer that is this near as to us: the private addresses of a far one are in its own network.
+pub fn is_meant_for(class: PeerClass, address: &Multiaddr) -> bool {
+    class == PeerClass::Lan || class_of(address) == PeerClass::Wan
+}
+
 /// The network that an address is in: the first 24 bits of an IPv4 address, the first 48 of an IPv6 one.
 pub fn prefix_of(ip: Option<IpAddr>) -> Prefix {
     match ip.map(|ip| ip.to_canonical()) {
@@ -75,7 +79,7 @@ pub fn is_plain(address: &Multiaddr) -> bool {
         [Protocol::Tcp(port)] | [Protocol::Udp(port), Protocol::QuicV1] => *port != 0,
         _ => false,
     };
-    ip_is_usable && transport_is_ours && address.len() <= ADDRESS_BYTES
+    ip_is_usable && transport_is_ours && address.len() <= limits::ADDRESS_BYTES
 }
 
 /// What is kept of the addresses that somebody gives for a peer: usable, distinct, few, without the peer id. Loopback ones only where

@@ -20,6 +20,7 @@ use super::bulk::{BulkStream, STREAMS_PER_PEER};
 use super::control::{ReadError, read_messages};
 use super::direct::{DirectArrival, ip_of};
 use super::host::Host;
+use super::introductions::INTRODUCTION_PAUSE;
 use super::streams::{self, Arrival, Kind};
 use super::{NetEvent, PeerClass, PeerStatus, peer_ids};
 
@@ -65,6 +66,7 @@ pub(super) struct Peer {
     readers: VecDeque<AbortHandle>,
     writer: Option<AbortHandle>,
     bulk_share: Arc<Semaphore>,
+    introduced: Option<Instant>,
 }
 
 /// What is known of whose side a peer is on.
@@ -103,6 +105,15 @@ impl Peer {
     /// Whether it is on this machine.
     pub fn is_local(&self) -> bool {
         self.connections.iter().any(|connection| is_loopback(&connection.address))
+    }
+
+    /// Whether an introduction from it is heeded now; counts as one if so.
+    fn may_introduce(&mut self, now: Instant) -> bool {
+        let may = self.introduced.is_none_or(|last| now.duration_since(last) >= INTRODUCTION_PAUSE);
+        if may {
+            self.introduced = Some(now);
+        }
+        may
     }
 
     /// How near it is.
@@ -151,6 +162,7 @@ impl Host {
             readers: VecDeque::new(),
             writer: None,
             bulk_share: Arc::new(Semaphore::new(STREAMS_PER_PEER)),
+            introduced: None,
         };
         self.peers.insert(id, known);
     }
@@ -337,10 +349,11 @@ impl Host {
         let Report { peer, life, news } = report;
         let id = peer_ids::to_libp2p(peer);
         // What was said before the peer went and came again belongs to a life that is over.
-        if self.peers.get(&id).is_none_or(|known| known.life != life) {
-            return;
-        }
+        let Some(known) = self.peers.get_mut(&id).filter(|known| known.life == life) else { return };
         match news {
+            News::Message(Message::Peers { .. }) if !known.may_introduce(Instant::now()) => {
+                tracing::debug!(%peer, "introduction ignored: too soon after the last one");
+            }
             News::Message(message) => self.emit(NetEvent::Message { peer, message }),
             News::Malformed => self.emit(NetEvent::Malformed { peer }),
             News::Bulk(stream) => self.emit(NetEvent::Bulk { peer, stream }),

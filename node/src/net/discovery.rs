@@ -10,7 +10,7 @@ use libp2p::swarm::{ConnectionId, NetworkBehaviour};
 use libp2p::{Multiaddr, PeerId, mdns};
 use p2pweights_protocol::ids::BlobHash;
 
-use super::addresses::{ADDRESSES_PER_PEER, class_of, clip};
+use super::addresses::{ADDRESSES_PER_PEER, clip, is_meant_for};
 use super::behaviour::NodeBehaviourEvent;
 use super::host::Host;
 use super::record_store::{ProviderStore, key_of};
@@ -46,8 +46,7 @@ impl Host {
         for address in addresses {
             // The routing table keeps every address it is ever given, and identify repeats itself.
             // The private addresses of a far peer would make others dial into their own local networks.
-            let is_meant_for_all = class == PeerClass::Lan || class_of(&address) == PeerClass::Wan;
-            if in_dht && is_meant_for_all && addresses_in_table(kad, &id) < ADDRESSES_PER_PEER {
+            if in_dht && is_meant_for(class, &address) && addresses_in_table(kad, &id) < ADDRESSES_PER_PEER {
                 kad.add_address(&id, address.clone());
             }
             self.book.learn(id, address);

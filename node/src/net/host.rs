@@ -15,6 +15,7 @@ use libp2p::swarm::SwarmEvent;
 use libp2p::{Multiaddr, StreamProtocol, Swarm, kad};
 use p2pweights_protocol::ids::{BlobHash, PeerId};
 use p2pweights_protocol::limits;
+use p2pweights_protocol::wire::Contact;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
@@ -64,6 +65,8 @@ pub(super) enum Command {
     FindProviders { blob: BlobHash },
     Announce { blob: BlobHash },
     Unannounce { blob: BlobHash },
+    Introduce { peer: PeerId, blob: BlobHash, others: Vec<PeerId> },
+    Learn { from: PeerId, blob: BlobHash, contacts: Vec<Contact> },
     AddAddress { peer: libp2p::PeerId, address: Multiaddr },
     AddBootstrap { peer: libp2p::PeerId, address: Multiaddr },
 }
@@ -316,6 +319,8 @@ impl Host {
                 self.announce_due(now);
             }
             Command::Unannounce { blob } => self.unannounce(blob),
+            Command::Introduce { peer, blob, others } => self.introduce(peer, blob, &others),
+            Command::Learn { from, blob, contacts } => self.learn(from, blob, contacts),
             Command::AddAddress { peer, address } => self.book.tell(peer, address),
             Command::AddBootstrap { peer, address } => {
                 self.bootstrap.add(peer, address, now);

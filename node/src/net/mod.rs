@@ -24,6 +24,7 @@ mod dials;
 mod direct;
 mod discovery;
 mod host;
+mod introductions;
 mod jitter;
 mod lookups;
 mod peer_ids;
@@ -42,7 +43,7 @@ use libp2p::identity::Keypair;
 pub use p2pweights_protocol::engine::PeerClass;
 use p2pweights_protocol::ids::{BlobHash, PeerId, Prefix};
 use p2pweights_protocol::limits;
-use p2pweights_protocol::wire::Message;
+use p2pweights_protocol::wire::{Contact, Message};
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -145,7 +146,7 @@ pub enum NetEvent {
         /// The peer.
         peer: PeerId,
     },
-    /// A control message.
+    /// A control message. [`Message::Peers`] comes once a second of each peer at most; the rest is dropped.
     Message {
         /// From whom.
         peer: PeerId,
@@ -157,7 +158,7 @@ pub enum NetEvent {
         /// From whom.
         peer: PeerId,
     },
-    /// What a look-up brought; comes several times, the last time `finished`.
+    /// What a look-up brought; comes several times, the last time `finished`. What an introduction brought is never `finished`.
     ProvidersFound {
         /// The hash looked for.
         blob: BlobHash,
@@ -290,6 +291,17 @@ impl Net {
     /// No longer announces this blob. Records of it at other nodes live up to two days.
     pub fn unannounce(&self, blob: BlobHash) -> Result<(), NetError> {
         self.command(Command::Unannounce { blob })
+    }
+
+    /// Tells a connected peer where these others, connected too, can be reached, as far as that is known and meant for it.
+    pub fn introduce(&self, peer: PeerId, blob: BlobHash, others: Vec<PeerId>) -> Result<(), NetError> {
+        self.command(Command::Introduce { peer, blob, others })
+    }
+
+    /// Keeps what a connected peer says of where others are, as far as it is to be believed. Answered by `ProvidersFound` with those who may
+    /// be dialed, unless there are none.
+    pub fn learn(&self, from: PeerId, blob: BlobHash, contacts: Vec<Contact>) -> Result<(), NetError> {
+        self.command(Command::Learn { from, blob, contacts })
     }
 
     /// Remembers where a peer is; the address ends in `/p2p/<peer id>`. Dials nobody.

@@ -45,6 +45,8 @@ impl Engine {
             Message::Return { credits } => self.on_return(peer, credits),
             Message::Cancel { request } => self.on_cancel(peer, request),
             Message::Decline { blob, piece } => self.on_decline(peer, blob, piece),
+            // Never comes here as news: the node takes it out, since addresses mean nothing to us, and says `Input::ProvidersFound`.
+            Message::Peers { .. } => (),
         }
     }
 

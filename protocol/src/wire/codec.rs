@@ -74,12 +74,12 @@ mod tests {
 
     use super::*;
     use crate::geometry::Piece;
-    use crate::ids::{BlobHash, RequestId};
-    use crate::wire::message::{HavePieces, PieceRun};
+    use crate::ids::{BlobHash, PeerId, RequestId};
+    use crate::wire::message::{Contact, HavePieces, PieceRun};
 
     fn samples() -> Vec<(Message, &'static str)> {
         let blob = BlobHash([0xaa; 32]);
-        let aa = "aa".repeat(32);
+        let (aa, bb) = ("aa".repeat(32), "bb".repeat(32));
         let text = |hex: String| -> &'static str { hex.leak() };
         vec![
             (Message::Hello { agent: "p2pweights/0.1".into() }, "00000011 01 00 0e 7032707765696768 74732f302e31"),
@@ -101,7 +101,36 @@ mod tests {
             (Message::Return { credits: 3 }, "00000003 01 08 03"),
             (Message::Cancel { request: RequestId(7) }, "00000003 01 09 07"),
             (Message::Decline { blob, piece: Piece(5) }, text(format!("00000023 01 0a {aa} 05"))),
+            (
+                Message::Peers { blob, contacts: vec![contact(1, 8)] },
+                text(format!("0000004d 01 0b {aa} 01 {bb} 01 08 0401020304060fa1")),
+            ),
         ]
+    }
+
+    /// A peer with so many addresses, each of so many bytes.
+    fn contact(addresses: usize, bytes: usize) -> Contact {
+        let mut address = hex::decode("0401020304060fa1").expect("hex"); // /ip4/1.2.3.4/tcp/4001
+        address.resize(bytes, 0);
+        Contact { peer: PeerId([0xbb; 32]), addresses: vec![address; addresses] }
+    }
+
+    #[test]
+    fn introductions_are_bounded() {
+        let peers = |contacts| Message::Peers { blob: BlobHash([0xaa; 32]), contacts };
+        let largest = peers(vec![contact(limits::ADDRESSES_PER_CONTACT, limits::ADDRESS_BYTES); limits::CONTACTS_PER_MESSAGE]);
+        assert_eq!(decode_frame(&encode_frame(&largest)[PREFIX_BYTES..]), Ok(largest));
+        for (contacts, violation) in [
+            (vec![], "number of contacts out of bounds"),
+            (vec![contact(1, 8); limits::CONTACTS_PER_MESSAGE + 1], "number of contacts out of bounds"),
+            (vec![contact(1, 8), contact(0, 8)], "number of addresses out of bounds"),
+            (vec![contact(limits::ADDRESSES_PER_CONTACT + 1, 8)], "number of addresses out of bounds"),
+            (vec![contact(2, 0)], "length of an address out of bounds"),
+            (vec![contact(1, limits::ADDRESS_BYTES + 1)], "length of an address out of bounds"),
+        ] {
+            let body = postcard::to_extend(&peers(contacts), vec![VERSION]).expect("it encodes");
+            assert_eq!(decode_frame(&body), Err(FrameError::Limit(violation)));
+        }
     }
 
     #[test]

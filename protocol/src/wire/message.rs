@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::geometry::{Geometry, Piece};
 use crate::have_map::HaveMap;
-use crate::ids::{BlobHash, RequestId};
+use crate::ids::{BlobHash, PeerId, RequestId};
 use crate::limits;
 
 /// A run of pieces: the first one and how many.
@@ -46,6 +46,16 @@ impl HavePieces {
             Self::Map(bytes) => HaveMap::from_bytes(geometry.pieces(), bytes),
         }
     }
+}
+
+/// A peer, and where it was last known to be reached.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Contact {
+    /// The peer.
+    pub peer: PeerId,
+    /// One to [`limits::ADDRESSES_PER_CONTACT`] binary multiaddrs without the peer's id, each at most [`limits::ADDRESS_BYTES`]. Opaque
+    /// here: only who dials knows what they mean.
+    pub addresses: Vec<Vec<u8>>,
 }
 
 /// One control message. The order of the variants is the wire format: add at the end, never reorder.
@@ -120,6 +130,14 @@ pub enum Message {
         /// The piece of the hint.
         piece: Piece,
     },
+    /// Others want or hold this blob, too, and are reached there. Whoever dials takes it out and keeps the addresses; the engine hears of
+    /// the peers as providers found.
+    Peers {
+        /// The blob.
+        blob: BlobHash,
+        /// One to [`limits::CONTACTS_PER_MESSAGE`].
+        contacts: Vec<Contact>,
+    },
 }
 
 impl Message {
@@ -141,7 +159,20 @@ impl Message {
             Self::Grant { block_bytes, .. } if !(limits::BLOCK_MIN_BYTES..=limits::BLOCK_MAX_BYTES).contains(block_bytes) => {
                 Some("block size out of bounds")
             }
+            Self::Peers { contacts, .. } => contacts_violation(contacts),
             _ => None,
         }
     }
+}
+
+fn contacts_violation(contacts: &[Contact]) -> Option<&'static str> {
+    let within = |number: usize, most: usize| (1..=most).contains(&number);
+    if !within(contacts.len(), limits::CONTACTS_PER_MESSAGE) {
+        return Some("number of contacts out of bounds");
+    }
+    if !contacts.iter().all(|contact| within(contact.addresses.len(), limits::ADDRESSES_PER_CONTACT)) {
+        return Some("number of addresses out of bounds");
+    }
+    let mut addresses = contacts.iter().flat_map(|contact| &contact.addresses);
+    addresses.any(|address| !within(address.len(), limits::ADDRESS_BYTES)).then_some("length of an address out of bounds")
 }

@@ -6,7 +6,7 @@ pub mod message;
 
 pub use bulk::{BULK_REQUEST_BYTES, BULK_RESPONSE_BYTES, BulkRequest, BulkResponse, BulkStatus};
 pub use codec::{FrameError, decode_frame, encode_frame, frame_length};
-pub use message::{HavePieces, Message, PieceRun};
+pub use message::{Contact, HavePieces, Message, PieceRun};
 
 /// Version of the control and bulk protocols; the last part of their names.
 pub const VERSION: u8 = 1;

@@ -142,6 +142,7 @@ fn traffic(traffic: &Traffic) -> BTreeMap<String, u64> {
         ("returned", traffic.returned),
         ("cancel", traffic.cancel),
         ("decline", traffic.decline),
+        ("peers", traffic.peers),
         ("refusals", traffic.refusals),
     ];
     kinds.into_iter().filter(|(_, count)| *count > 0).map(|(kind, count)| (kind.into(), count)).collect()

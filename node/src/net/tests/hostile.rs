@@ -6,7 +6,7 @@ use libp2p::swarm::SwarmEvent;
 use libp2p::{Swarm, identify};
 use p2pweights_protocol::ids::PeerId;
 use p2pweights_protocol::limits;
-use p2pweights_protocol::wire::{Message, encode_frame};
+use p2pweights_protocol::wire::{Contact, Message, encode_frame};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinHandle;
 
@@ -159,6 +159,23 @@ async fn of_many_control_streams_the_newest_count() {
         stream.flush().await.expect("open");
         node.until_message().await;
     }
+}
+
+#[tokio::test]
+async fn introductions_without_end_are_heeded_once() {
+    let mut node = TestNode::start(&[]).await;
+    let raw = RawPeer::connect(&mut node).await;
+    let contact = Contact { peer: PeerId([7; 32]), addresses: vec![vec![4, 1, 2, 3, 4, 6, 0, 5]] };
+    let peers = |number| Message::Peers { blob: blob(number), contacts: vec![contact.clone()] };
+    let mut bytes = encode_frame(&Message::Hello { agent: "x".into() });
+    (1..=20).for_each(|number| bytes.extend(encode_frame(&peers(number))));
+    bytes.extend(encode_frame(&Message::Return { credits: 1 }));
+    let mut stream = raw.open_control().await;
+    stream.write_all(&bytes).await.expect("taken");
+    stream.flush().await.expect("taken");
+    assert!(matches!(node.until_message().await.1, Message::Hello { .. }));
+    assert_eq!(node.until_message().await.1, peers(1));
+    assert_eq!(node.until_message().await.1, Message::Return { credits: 1 }, "what came between is dropped");
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use libp2p::Multiaddr;
 use libp2p::identity::Keypair;
 use p2pweights_protocol::ids::{BlobHash, PeerId};
-use p2pweights_protocol::wire::Message;
+use p2pweights_protocol::wire::{Contact, Message};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -379,4 +379,31 @@ async fn shutdown_ends_everything_in_time() {
     let TestNode { net, mut events, .. } = b;
     drop(net);
     within("the end of events", async { while events.recv().await.is_some() {} }).await;
+}
+
+#[tokio::test]
+async fn of_those_introduced_neither_we_nor_the_banned_are_to_be_dialed() {
+    let (mut a, mut b) = (TestNode::start(&[]).await, TestNode::start(&[]).await);
+    a.connect_to(&mut b).await;
+    let (banned, stranger, unheard) = (PeerId([3; 32]), PeerId([4; 32]), PeerId([5; 32]));
+    a.net.ban(banned).expect("room for a command");
+    let at = |address: &str| vec![address.parse::<Multiaddr>().expect("a multiaddr").to_vec()];
+    let contact = |peer, addresses| Contact { peer, addresses };
+    let contacts = vec![
+        contact(a.peer, at("/ip4/1.2.3.4/tcp/1")),
+        contact(banned, at("/ip4/1.2.3.4/tcp/1")),
+        contact(unheard, at("/dns4/example.org/tcp/1")),
+        contact(stranger, at("/ip4/127.0.0.1/tcp/1")),
+        contact(b.peer, at("/ip4/1.2.3.4/tcp/1")),
+    ];
+    // From somebody who is not connected, nothing is believed.
+    a.net.learn(stranger, blob(1), contacts.clone()).expect("room for a command");
+    a.net.learn(b.peer, blob(2), contacts).expect("room for a command");
+    let found = a
+        .until(|event| match event {
+            NetEvent::ProvidersFound { blob, providers, finished } => Some((blob, providers, finished)),
+            _ => None,
+        })
+        .await;
+    assert_eq!(found, (blob(2), vec![stranger, b.peer], false));
 }
