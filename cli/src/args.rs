@@ -236,6 +236,9 @@ pub struct FetchArguments {
     /// Replace files that are in the way
     #[arg(long)]
     pub force: bool,
+    /// Files one after the other, from front to back, to load them meanwhile; costs the swarm some speed
+    #[arg(long)]
+    pub in_order: bool,
 }
 
 /// `show`

@@ -26,6 +26,10 @@ pub struct FetchRequest {
     pub dry_run: bool,
     /// Replace files that are in the way.
     pub force: bool,
+    /// Files one after the other, each from front to back, for a program that loads the model meanwhile; otherwise what is rarest in the
+    /// swarm comes first.
+    #[serde(default)]
+    pub in_order: bool,
     /// Put a model into a folder of its own below `output`, named after it, instead of right there.
     pub own_folder: bool,
 }

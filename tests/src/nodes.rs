@@ -195,6 +195,7 @@ pub fn request(target: &str, output: Option<PathBuf>) -> FetchRequest {
         timeout_s: 45,
         dry_run: false,
         force: false,
+        in_order: false,
         own_folder: false,
     }
 }

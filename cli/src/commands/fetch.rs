@@ -58,6 +58,7 @@ fn request(settings: &Settings, arguments: FetchArguments) -> Result<FetchReques
         timeout_s: arguments.timeout,
         dry_run: arguments.dry_run,
         force: arguments.force,
+        in_order: arguments.in_order,
     })
 }
 

@@ -344,7 +344,12 @@ impl Driver {
             Output::Hangup { peer, reason } => {
                 info!(peer = %peer_name(peer), ?reason, "hanging up");
                 self.transfers.forget(peer);
-                let deed = if reason == HangupReason::Banned { Net::ban } else { Net::hangup };
+                let deed = match reason {
+                    HangupReason::Banned => Net::ban,
+                    HangupReason::Unresponsive => Net::hangup,
+                    // It was told just now where else to go.
+                    HangupReason::Full => Net::farewell,
+                };
                 self.network(peer, "hang up", deed);
             }
             Output::FindProviders { blob } => self.network(blob, "find providers", Net::find_providers),

@@ -48,7 +48,8 @@ impl<'a> Pull<'a> {
         watched.add(&blobs).await?;
         let (store, asked) = (fetching.core.store.clone(), blobs.clone());
         let known = sizes.clone();
-        let wants = blocking(move || wants(&store, &asked, &known)).await?;
+        let order = if fetching.request.in_order { Order::Stream } else { Order::RarestFirst };
+        let wants = blocking(move || wants(&store, &asked, &known, order)).await?;
         if !wants.is_empty() {
             fetching.join(wants).await?;
         }
@@ -152,7 +153,7 @@ impl<'a> Pull<'a> {
 }
 
 /// What is to be asked of the swarm: blobs that are not complete. Empty ones are made here.
-fn wants(store: &Store, blobs: &[BlobHash], sizes: &[u64]) -> Result<Vec<Want>, Failure> {
+fn wants(store: &Store, blobs: &[BlobHash], sizes: &[u64], order: Order) -> Result<Vec<Want>, Failure> {
     let mut wants = Vec::new();
     for (blob, size) in blobs.iter().zip(sizes) {
         if *size == 0 {
@@ -168,7 +169,7 @@ fn wants(store: &Store, blobs: &[BlobHash], sizes: &[u64]) -> Result<Vec<Want>, 
                     return Err(Failure::new(FailureKind::Refused, message));
                 }
                 let held = status.map_or_else(SpanSet::new, |status| status.held);
-                wants.push(Want { blob: *blob, size: Some(*size), held, order: Order::default() });
+                wants.push(Want { blob: *blob, size: Some(*size), held, order });
             }
         }
     }

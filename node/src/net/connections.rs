@@ -221,11 +221,11 @@ impl Host {
         let queue = self.outboxes.insert(peer, ip);
         let writing = queue.run(self.streams.clone(), self.names.control.clone(), self.names.agent.clone());
         let reports = self.reports.clone();
+        // It ends by itself only when its queue is closed: a farewell.
         known.writer = Some(self.tasks.spawn(async move {
-            if let Err(error) = writing.await {
-                tracing::debug!(%peer, reason = %error, "hung up");
-                let _ = reports.send(Report { peer, life, news: News::HangUp }).await;
-            }
+            let reason = writing.await.map_or_else(|error| error.to_string(), |()| "farewell".into());
+            tracing::debug!(%peer, reason, "hung up");
+            let _ = reports.send(Report { peer, life, news: News::HangUp }).await;
         }));
         self.dials.remove(&id);
         self.emit(NetEvent::PeerConnected { peer, class, prefix: prefix_of(ip) });

@@ -127,6 +127,15 @@ impl Host {
         let _ = self.swarm.disconnect_peer_id(*id);
     }
 
+    /// Hangs up once what is queued has gone out. Every write has its deadline, so this ends.
+    pub(super) fn farewell(&mut self, peer: PeerId) {
+        if self.outboxes.contains(&peer) {
+            self.outboxes.remove(&peer);
+        } else {
+            self.hang_up(&peer_ids::to_libp2p(peer));
+        }
+    }
+
     pub(super) fn is_banned(&self, id: &libp2p::PeerId) -> bool {
         self.swarm.behaviour().bans.blocked_peers().contains(id)
     }

@@ -60,6 +60,7 @@ const EXTERNAL_ADDRESSES: usize = 16;
 pub(super) enum Command {
     Dial { peer: PeerId, addresses: Vec<Multiaddr> },
     Hangup { peer: PeerId },
+    Farewell { peer: PeerId },
     Ban { peer: PeerId },
     Unban { peer: PeerId },
     FindProviders { blob: BlobHash },
@@ -311,6 +312,7 @@ impl Host {
         match command {
             Command::Dial { peer, addresses } => self.dial(peer, &addresses, now),
             Command::Hangup { peer } => self.hang_up(&peer_ids::to_libp2p(peer)),
+            Command::Farewell { peer } => self.farewell(peer),
             Command::Ban { peer } => self.ban(peer),
             Command::Unban { peer } => self.unban(peer),
             Command::FindProviders { blob } => self.find_providers(blob),

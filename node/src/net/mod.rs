@@ -268,6 +268,11 @@ impl Net {
         self.command(Command::Hangup { peer })
     }
 
+    /// Closes every connection to a peer once the messages queued for it have gone out; more cannot be queued.
+    pub fn farewell(&self, peer: PeerId) -> Result<(), NetError> {
+        self.command(Command::Farewell { peer })
+    }
+
     /// Closes every connection to a peer and lets none be made until [`unban`](Self::unban).
     pub fn ban(&self, peer: PeerId) -> Result<(), NetError> {
         self.command(Command::Ban { peer })

@@ -21,6 +21,9 @@ const GATEWAYS: usize = 4;
 /// [`limits::DEADLINE_MAX`]: crate::limits::DEADLINE_MAX
 const LEASE: Duration = Duration::from_secs(120);
 
+/// How often leases are looked at.
+const REVIEW_PAUSE: Duration = Duration::from_secs(10);
+
 /// What this node is to ask outside for, of one blob.
 #[derive(Debug, Clone)]
 pub(super) struct Ours {
@@ -29,14 +32,21 @@ pub(super) struct Ours {
 }
 
 impl Engine {
-    /// Takes note of who is on the local network and wants what we want.
-    pub(super) fn review_claims(&mut self) {
+    /// Takes note of who on the local network wants these blobs too.
+    pub(super) fn review_claims(&mut self, blobs: &[BlobHash]) {
         let Some(me) = self.config.me else { return };
-        let blobs: Vec<BlobHash> = self.downloads.keys().copied().collect();
-        self.ours.retain(|blob, _| self.downloads.contains_key(blob));
-        for blob in blobs {
-            self.review(me, blob);
+        blobs.iter().for_each(|blob| self.review(me, *blob));
+    }
+
+    /// Now and then: leases may have run out.
+    pub(super) fn review_leases(&mut self) {
+        if self.ours.is_empty() || self.now < self.next_review {
+            return;
         }
+        self.next_review = self.now + REVIEW_PAUSE;
+        self.ours.retain(|blob, _| self.downloads.contains_key(blob));
+        let blobs: Vec<BlobHash> = self.ours.keys().copied().collect();
+        self.review_claims(&blobs);
     }
 
     fn review(&mut self, me: PeerId, blob: BlobHash) {
@@ -128,6 +138,9 @@ impl Engine {
         let download = self.downloads.get(&blob)?;
         let mut claimable = ours.pieces.clone();
         claimable.retain_common(has);
+        if claimable.held() == 0 {
+            return Some(claimable);
+        }
         for (mate, _) in self.peers.iter().filter(|(_, state)| state.class == PeerClass::Lan) {
             if let Some(theirs) = download.map_of(*mate) {
                 claimable.retain_without(theirs);

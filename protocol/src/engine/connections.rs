@@ -83,7 +83,7 @@ impl Engine {
         self.offers.values_mut().filter_map(|offer| offer.injection.as_mut()).for_each(|injection| injection.gone(peer));
         let Some(gone) = self.peers.remove(&peer) else { return };
         if gone.class == PeerClass::Lan {
-            self.review_claims();
+            self.review_claims(&gone.interests.iter().copied().collect::<Vec<_>>());
         }
         for blob in gone.asked_about {
             if let Some(download) = self.downloads.get_mut(&blob) {

@@ -57,7 +57,9 @@ impl Engine {
         swarm.wants.extend(wants.iter().map(|want| want.blob));
         swarm.providers.extend(providers.iter().take(limits::PROVIDERS_PER_SWARM));
         for want in wants {
+            let blob = want.blob;
             self.want(want);
+            self.review_claims(&[blob]);
         }
         for provider in providers {
             self.dial(provider);
@@ -132,9 +134,11 @@ impl Engine {
         self.ask_about_all(peer, room);
     }
 
-    /// Whether there are so many neighbours in a swarm that is still being fetched that another would only thin out what each gets.
+    /// Whether another neighbour would only thin out what each gets: there are many, and we hold nothing but what we fetch with them. A
+    /// mirror that fetches one model still serves all others to whoever comes.
     pub(super) fn has_company(&self) -> bool {
-        !self.downloads.is_empty() && self.neighbours() >= NEIGHBOURS_MAX
+        let only_fetches = !self.downloads.is_empty() && self.offers.keys().all(|blob| self.downloads.contains_key(blob));
+        only_fetches && self.neighbours() >= NEIGHBOURS_MAX
     }
 
     /// Neighbours: connected peers that we asked about something, and that have delivered or may yet. Those that only sit there, whatever
@@ -224,7 +228,7 @@ impl Engine {
         for peer in dials {
             self.dial(peer);
         }
-        self.review_claims();
+        self.review_leases();
         if active {
             self.wake_in(Alarm::Discovery, DISCOVERY_TICK);
         }

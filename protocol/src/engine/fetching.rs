@@ -151,9 +151,11 @@ impl Engine {
         let source = &self.peers.get(&peer)?.source;
         // Stay with the blob it is on, so that files are read and written in runs; else start anywhere, so that sources spread out.
         let last = source.last();
-        let start = (self.random.below(self.next_order), BlobHash([0; 32]));
+        // A reader reads one file after the other.
+        let streamed = self.open.first().and_then(|(_, blob)| self.downloads.get(blob)).is_some_and(Download::is_streamed);
+        let start = (if streamed { 0 } else { self.random.below(self.next_order) }, BlobHash([0; 32]));
         let rotated = self.open.range(start..).chain(self.open.range(..start)).map(|(_, blob)| *blob);
-        for blob in last.map(|(blob, _)| blob).into_iter().chain(rotated) {
+        for blob in last.map(|(blob, _)| blob).filter(|_| !streamed).into_iter().chain(rotated) {
             let Some(download) = self.downloads.get(&blob) else { continue };
             let Some(geometry) = download.geometry() else {
                 if self.ledger.of_blob(blob).next().is_none()

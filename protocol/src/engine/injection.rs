@@ -78,23 +78,28 @@ impl Injection {
         behind.into_iter().chain(before).flat_map(|span| self.left.overlaps(span))
     }
 
-    /// A peer that was promised something asks for this: whatever it was, that is what goes out.
+    /// A peer asks for this: whatever it was promised with the credit, this is what goes out.
     pub fn requested(&mut self, peer: PeerId, span: Span) {
-        if let Some(promise) = self.promised.get_mut(&peer).and_then(VecDeque::pop_front) {
-            self.left.insert(promise);
-        }
         self.left.remove(span);
         self.unseen.entry(peer).or_default().insert(span);
         self.tidy(peer);
     }
 
-    /// So many of a peer's credits came back or expired.
-    pub fn unused(&mut self, peer: PeerId, credits: usize) {
-        for _ in 0..credits {
-            let Some(promise) = self.promised.get_mut(&peer).and_then(VecDeque::pop_back) else { break };
-            self.left.insert(promise);
-        }
+    /// A peer used a credit: the oldest promise is kept, or void. `false` if there was none.
+    pub fn redeemed(&mut self, peer: PeerId) -> bool {
+        self.void(peer, VecDeque::pop_front)
+    }
+
+    /// A credit of a peer's came back or expired; `false` if nothing was promised with it here.
+    pub fn unused(&mut self, peer: PeerId) -> bool {
+        self.void(peer, VecDeque::pop_back)
+    }
+
+    fn void(&mut self, peer: PeerId, which: fn(&mut VecDeque<Span>) -> Option<Span>) -> bool {
+        let promise = self.promised.get_mut(&peer).and_then(which);
+        promise.iter().for_each(|span| _ = self.left.insert(*span));
         self.tidy(peer);
+        promise.is_some()
     }
 
     /// A peer does not need a piece that it was promised; `false` if it was not.
@@ -182,14 +187,19 @@ mod tests {
         Span::new(first * 16, (first + pieces) * 16).expect("not empty")
     }
 
+    fn request(injection: &mut Injection, peer: PeerId, span: Span) {
+        assert!(injection.redeemed(peer), "there is a promise");
+        injection.requested(peer, span);
+    }
+
     #[test]
     fn every_piece_goes_out_once_before_any_twice() {
         let mut injection = Injection::new(Geometry::of(8 * PIECE), 3 * 16);
         assert_eq!(injection.promise(A, None, 32), Some(Piece(3)));
         assert_eq!(injection.promise(B, None, 32), Some(Piece(5)));
         assert_eq!(draw(&injection), "...pppp.");
-        injection.requested(A, span(3, 2));
-        injection.requested(B, span(5, 1));
+        request(&mut injection, A, span(3, 2));
+        request(&mut injection, B, span(5, 1));
         assert_eq!(draw(&injection), "...ppp..", "what was not asked for after all is left");
         assert_eq!(injection.promise(A, None, 64), Some(Piece(6)));
         assert_eq!(injection.promise(A, None, 64), Some(Piece(0)), "and round again from the start");
@@ -202,9 +212,9 @@ mod tests {
         for peer in [A, B, A, B] {
             injection.promise(peer, None, 16);
         }
-        injection.requested(A, span(0, 1));
-        injection.requested(B, span(1, 1));
-        injection.unused(A, 1);
+        request(&mut injection, A, span(0, 1));
+        request(&mut injection, B, span(1, 1));
+        assert!(injection.unused(A));
         assert_eq!(draw(&injection), "pp.p");
         injection.promise(B, None, 16);
         assert!(injection.declined(B, Piece(2)) && !injection.declined(B, Piece(2)));
@@ -225,7 +235,7 @@ mod tests {
         assert_eq!(injection.promise(A, None, 4), Some(Piece(0)));
         assert_eq!(injection.promise(B, None, 4), Some(Piece(1)), "piece 0 was begun elsewhere");
         injection.gone(B);
-        injection.requested(A, Span::new(0, 4).expect("a span"));
+        request(&mut injection, A, Span::new(0, 4).expect("a span"));
         assert_eq!(injection.promise(A, None, 16), Some(Piece(0)));
         assert_eq!(injection.promise(A, None, 16), Some(Piece(1)));
         assert_eq!(injection.promise(B, Some(&crate::swarm::drawing::have_map("..##")), 32), None, "it holds what is left");

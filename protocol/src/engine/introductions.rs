@@ -6,19 +6,29 @@ use crate::ids::{BlobHash, PeerId};
 
 /// Peers named in one introduction: each is dialled by every later comer too, so that twice as many become neighbours.
 const OTHERS: usize = 8;
+/// Introductions to one peer: one for a manifest, one for its files, and some models more. Asking again and again must not make us list
+/// everybody with their addresses.
+const INTRODUCTIONS: u32 = 8;
 
 impl Engine {
     /// Tells a peer of some others that want or hold the blob it has just asked for.
     pub(super) fn introduce_others(&mut self, peer: PeerId, blob: BlobHash) {
         let others = self.others(peer, blob);
-        if !others.is_empty() {
+        if others.is_empty() {
+            return;
+        }
+        let told = self.peers.get_mut(&peer).map_or(0, |state| {
+            state.told_of_others += 1;
+            state.told_of_others
+        });
+        if told <= INTRODUCTIONS {
             self.emit(Output::Introduce { peer, blob, others });
         }
     }
 
     /// Turns a peer away for want of room, though not without a word on where else to go.
     pub(super) fn turn_away(&mut self, peer: PeerId) {
-        // What it wants is not known yet: the swarm that most others here are in is the best guess.
+        // What it wants is not known yet. A node that has no room for it is busy with one swarm, or with many: then it is a guess.
         if let Some(blob) = self.offers.keys().chain(self.downloads.keys()).next().copied() {
             self.introduce_others(peer, blob);
         }

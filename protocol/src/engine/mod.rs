@@ -103,6 +103,8 @@ pub struct Engine {
     dropped: BTreeSet<BlobHash>,
     /// What this node is to ask outside its local network for, where it has company there.
     ours: BTreeMap<BlobHash, Ours>,
+    /// Not before this are leases looked at again.
+    next_review: Instant,
     /// When something last came from outside.
     brought_at: Instant,
     down_rate: Rate,
@@ -150,6 +152,7 @@ impl Engine {
             ready: BTreeSet::new(),
             dropped: BTreeSet::new(),
             ours: BTreeMap::new(),
+            next_review: Instant::START,
             brought_at: Instant::START,
             down_rate: Rate::default(),
             path_time: ServiceTime::default(),

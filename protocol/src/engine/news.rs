@@ -57,7 +57,7 @@ impl Engine {
         if state.interests.len() + blobs.len() > limits::INTERESTS_PER_PEER {
             return self.strike(peer, Misdeed::BadMessage, None);
         }
-        let first = blobs.first().copied().filter(|blob| !state.interests.contains(blob));
+        let news = blobs.first().copied().filter(|blob| !state.interests.contains(blob));
         state.interests.extend(blobs);
         let mut lacking = Vec::new();
         for &blob in blobs {
@@ -66,11 +66,11 @@ impl Engine {
             }
             self.watch(peer, blob);
         }
-        self.review_if_near(peer);
+        self.review_if_near(peer, blobs);
         if !lacking.is_empty() {
             self.send(peer, Message::HaveNot { blobs: lacking });
         }
-        if let Some(blob) = first {
+        if let Some(blob) = news {
             self.introduce_others(peer, blob);
         }
         // Whoever wants what we want may soon hold some of it.
@@ -86,12 +86,12 @@ impl Engine {
             state.told.remove(blob);
         }
         self.note_told(peer);
-        self.review_if_near(peer);
+        self.review_if_near(peer, blobs);
     }
 
-    fn review_if_near(&mut self, peer: PeerId) {
+    fn review_if_near(&mut self, peer: PeerId, blobs: &[BlobHash]) {
         if self.peers.get(&peer).is_some_and(|state| state.class == PeerClass::Lan) {
-            self.review_claims();
+            self.review_claims(blobs);
         }
     }
 

@@ -36,6 +36,8 @@ pub struct Peer {
     pub source: Source,
     /// It once said that it holds something we want: worth looking at when we look for whom to ask.
     pub is_source: bool,
+    /// How often it was told of others.
+    pub told_of_others: u32,
     /// How often others were told of it.
     pub introduced: u32,
     /// Blobs it wants.
@@ -57,6 +59,7 @@ impl Peer {
             brought_at: Instant::START,
             source: Source::default(),
             is_source: false,
+            told_of_others: 0,
             introduced: 0,
             interests: BTreeSet::new(),
             told: BTreeMap::new(),

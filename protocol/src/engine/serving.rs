@@ -122,6 +122,10 @@ impl Engine {
             self.emit(Output::Refuse { peer, request, no_credit: true });
             return self.strike(peer, Misdeed::Unsolicited, Some(blob));
         }
+        let named = self.offers.get_mut(&blob).and_then(|offer| offer.injection.as_mut());
+        if !named.is_some_and(|injection| injection.redeemed(peer)) {
+            self.void_promise(peer, Injection::redeemed); // It was meant for another blob.
+        }
         let any = self.is(Mutant::ServeAnything);
         let held = self.offers.get_mut(&blob).filter(|offer| offer.geometry == geometry && (any || offer.held.covers(span)));
         let Some(offer) = held else {
@@ -149,8 +153,9 @@ impl Engine {
     }
 
     pub(super) fn on_return(&mut self, peer: PeerId, credits: u16) {
-        let returned = self.uploads.returned(peer, credits);
-        self.unused(peer, returned);
+        for _ in 0..self.uploads.returned(peer, credits) {
+            self.void_promise(peer, Injection::unused);
+        }
         self.uploads.rest(peer, self.now + RETURNED_PAUSE);
     }
 
@@ -162,11 +167,14 @@ impl Engine {
         }
     }
 
-    fn unused(&mut self, peer: PeerId, credits: usize) {
+    /// A credit is used or gone, and with it one promise, of whatever blob it was made.
+    fn void_promise(&mut self, peer: PeerId, how: fn(&mut Injection, PeerId) -> bool) {
         let Some(state) = self.peers.get(&peer) else { return };
         for blob in state.told.keys() {
-            if let Some(injection) = self.offers.get_mut(blob).and_then(|offer| offer.injection.as_mut()) {
-                injection.unused(peer, credits);
+            if let Some(injection) = self.offers.get_mut(blob).and_then(|offer| offer.injection.as_mut())
+                && how(injection, peer)
+            {
+                return;
             }
         }
     }
@@ -178,7 +186,7 @@ impl Engine {
     /// Takes back what was not used in time: the uplink may have idled meanwhile.
     pub(super) fn expire_credits(&mut self) {
         for peer in self.uploads.expire(self.now) {
-            self.unused(peer, 1);
+            self.void_promise(peer, Injection::unused);
         }
     }
 

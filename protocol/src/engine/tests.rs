@@ -292,6 +292,25 @@ fn the_neediest_interested_peer_is_granted() {
 }
 
 #[test]
+fn peers_that_want_the_same_are_introduced_but_not_without_end() {
+    let mut bench = offering();
+    for taker in [1, 2] {
+        bench.put(Input::PeerConnected { peer: peer(taker), class: PeerClass::Wan, prefix: Prefix::default() });
+    }
+    bench.say(1, Message::Interest { blobs: vec![BLOB] });
+    let introduced = |outputs: &[Output]| outputs.iter().filter(|output| matches!(output, Output::Introduce { .. })).count();
+    let introduction = Output::Introduce { peer: peer(2), blob: BLOB, others: vec![peer(1)] };
+    assert!(bench.say(2, Message::Interest { blobs: vec![BLOB] }).contains(&introduction));
+    let again: usize = (0..50)
+        .map(|_| {
+            bench.say(2, Message::NoInterest { blobs: vec![BLOB] });
+            introduced(&bench.say(2, Message::Interest { blobs: vec![BLOB] }))
+        })
+        .sum();
+    assert!(again < 8, "{again} more of the same");
+}
+
+#[test]
 fn a_request_is_served_for_a_credit_and_refused_without() {
     let mut bench = offering();
     bench.put(Input::PeerConnected { peer: peer(2), class: PeerClass::Wan, prefix: Prefix::default() });

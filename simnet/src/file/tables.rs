@@ -16,7 +16,6 @@ use crate::units::{Factor, Frequency, Rate, Share, Size, Time};
 #[allow(missing_docs, reason = "the keys are described once, in docs/simnet.md")]
 pub struct ScenarioFile {
     pub name: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub row: Option<u32>,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub about: String,
@@ -24,17 +23,11 @@ pub struct ScenarioFile {
     pub seed: u64,
     #[serde(default = "one")]
     pub seeds: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub until: Option<Time>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub linger: Option<Time>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub check_every: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub max_events: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub punch: Option<Share>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub relay: Option<RelayTable>,
     #[serde(default, skip_serializing_if = "TimingTable::is_empty")]
     pub timing: TimingTable,
@@ -73,17 +66,11 @@ fn is_no(value: &bool) -> bool {
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs, reason = "the fields of `Timing`")]
 pub struct TimingTable {
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub sync_delay: Option<Time>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub lookup: Option<Time>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub announce: Option<Time>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub crash_notice: Option<Time>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub dial_timeout: Option<Time>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub beat: Option<Time>,
 }
 
@@ -98,19 +85,12 @@ impl TimingTable {
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs, reason = "the fields of `EngineConfig`")]
 pub struct EngineTable {
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub first_credits: Option<u16>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub first_in_flight: Option<Size>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub news_delay: Option<Time>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub rescue_interval: Option<Time>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub lookup_interval: Option<Time>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub back_off: Option<Time>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub ban: Option<Time>,
 }
 
@@ -135,7 +115,6 @@ pub struct RelayTable {
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs, reason = "the keys are described once, in docs/simnet.md")]
 pub struct BlobTable {
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub size: Option<Size>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<Size>,
@@ -147,20 +126,16 @@ pub struct BlobTable {
 #[allow(missing_docs, reason = "the keys are described once, in docs/simnet.md")]
 pub struct SiteTable {
     pub name: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub count: Option<usize>,
     pub up: Rate,
     pub down: Rate,
     pub delay: Time,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub loss: Option<Share>,
     #[serde(default, skip_serializing_if = "is_no")]
     pub lan: bool,
     #[serde(default, skip_serializing_if = "is_no")]
     pub metered: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub outages: Option<Either<Vec<(Time, Time)>, OutagesTable>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub quota: Option<Size>,
 }
 
@@ -171,7 +146,6 @@ pub struct SiteTable {
 pub struct OutagesTable {
     pub every: Time,
     pub lasts: Time,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<Time>,
 }
 
@@ -181,36 +155,23 @@ pub struct OutagesTable {
 #[allow(missing_docs, reason = "the keys are described once, in docs/simnet.md")]
 pub struct GroupTable {
     pub name: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub count: Option<usize>,
     pub up: Rate,
     pub down: Rate,
     pub delay: Time,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub loss: Option<Share>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub nat: Option<NatWord>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub site: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub prefix: Option<PrefixWord>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub disk: Option<DiskTable>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub holds: Option<Holds>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub fetches: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub order: Option<OrderWord>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub vice: Option<ViceWord>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub starts: Option<Either<Time, StartsTable>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub stay: Option<Either<StayWord, StayTable>>,
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
     pub knows_sizes: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub swarms: Option<Vec<usize>>,
 }
 
@@ -304,9 +265,7 @@ impl From<Holds> for String {
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs, reason = "the keys are described once, in docs/simnet.md")]
 pub struct DiskTable {
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub write: Option<Rate>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub capacity: Option<Size>,
 }
 
@@ -315,13 +274,9 @@ pub struct DiskTable {
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs, reason = "the keys are described once, in docs/simnet.md")]
 pub struct StartsTable {
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub poisson: Option<Frequency>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub uniform: Option<Time>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<Time>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub until: Option<Time>,
 }
 
@@ -339,11 +294,8 @@ pub enum StayWord {
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs, reason = "the keys are described once, in docs/simnet.md")]
 pub struct StayTable {
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub sent: Option<Factor>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub extra_pieces: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub after: Option<Time>,
 }
 
@@ -353,25 +305,17 @@ pub struct StayTable {
 #[allow(missing_docs, reason = "the keys are described once, in docs/simnet.md")]
 pub struct FaultTable {
     pub kind: FaultWord,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub at: Option<Time>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub every: Option<Time>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub times: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub within: Option<Time>,
     #[serde(rename = "for", skip_serializing_if = "Option::is_none")]
     pub lasts: Option<Time>,
     #[serde(default, skip_serializing_if = "is_no")]
     pub one_way: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub left: Option<Share>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub rotten: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub site: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub who: Option<Either<String, WhoTable>>,
 }
 
@@ -395,12 +339,8 @@ pub enum FaultWord {
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs, reason = "the keys are described once, in docs/simnet.md")]
 pub struct WhoTable {
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub share: Option<Share>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub count: Option<usize>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub hosts: Option<Vec<usize>>,
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use p2pweights_protocol::engine::Misdeed;
+use p2pweights_protocol::engine::{Misdeed, Order};
 use p2pweights_protocol::ids::Prefix;
 use p2pweights_simnet::{
     Disk, Fault, HostId, HostPlan, Link, MIB, Nat, Report, Scenario, Site, SiteId, Stay, Trouble, Vice, World,
@@ -426,6 +426,23 @@ fn a_leech_takes_and_gives_nothing() {
         assert!(report.hosts[1].finished_at.is_some(), "nobody starves");
         assert!(report.hosts[1].received >= 32 * MIB);
     });
+}
+
+#[test]
+fn a_reader_gets_one_file_after_the_other() {
+    // Of all blocks, how many in a hundred have come when the first of four files is whole.
+    let first_whole = |order| {
+        let scenario = Scenario::new(1).manifest(&[8 * MIB; 4]).seeds(2, home()).add("readers", 1, home(), move |plan| {
+            (plan.fetches, plan.order) = (true, order);
+        });
+        let report = World::run(scenario.keep_lines(100_000));
+        assert!(report.all_finished());
+        let came = |lines: &[String]| lines.iter().filter(|line| line.contains("outcome: Delivered")).count();
+        let whole = report.lines.iter().position(|line| line.contains("Notify(BlobVerified")).expect("a file is whole");
+        came(&report.lines[..whole]) * 100 / came(&report.lines)
+    };
+    let (in_order, rarest_first) = (first_whole(Order::Stream), first_whole(Order::RarestFirst));
+    assert!(in_order < 40 && rarest_first > in_order, "{in_order} % and {rarest_first} %");
 }
 
 #[test]

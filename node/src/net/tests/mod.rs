@@ -123,6 +123,23 @@ async fn two_hosts_connect_and_exchange_messages_in_order() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_farewell_lets_what_was_said_arrive() {
+    let (mut a, mut b) = (TestNode::start(&[]).await, TestNode::start(&[]).await);
+    a.connect_to(&mut b).await;
+    let said: Vec<_> = (1..=500).map(|number| Message::Interest { blobs: vec![blob(number as u8); 30] }).collect();
+    for message in &said {
+        a.net.send(b.peer, message).expect("fits the queue");
+    }
+    a.net.farewell(b.peer).expect("room for a command");
+    assert!(matches!(b.until_message().await, (_, Message::Hello { .. })));
+    for message in said {
+        assert_eq!(b.until_message().await, (a.peer, message));
+    }
+    b.until_gone(a.peer).await;
+    a.until_gone(b.peer).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_long_burst_arrives_whole_while_the_consumer_sleeps() {
     let (mut a, mut b) = (TestNode::start(&[]).await, TestNode::start(&[]).await);
     a.connect_to(&mut b).await;
