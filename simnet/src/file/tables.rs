@@ -57,10 +57,6 @@ fn is_yes(value: &bool) -> bool {
     *value
 }
 
-fn is_no(value: &bool) -> bool {
-    !*value
-}
-
 /// `[timing]`: how long things take, where it differs from [`Timing`](crate::Timing)'s defaults.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -131,9 +127,9 @@ pub struct SiteTable {
     pub down: Rate,
     pub delay: Time,
     pub loss: Option<Share>,
-    #[serde(default, skip_serializing_if = "is_no")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub lan: bool,
-    #[serde(default, skip_serializing_if = "is_no")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub metered: bool,
     pub outages: Option<Either<Vec<(Time, Time)>, OutagesTable>>,
     pub quota: Option<Size>,
@@ -311,7 +307,7 @@ pub struct FaultTable {
     pub within: Option<Time>,
     #[serde(rename = "for", skip_serializing_if = "Option::is_none")]
     pub lasts: Option<Time>,
-    #[serde(default, skip_serializing_if = "is_no")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub one_way: bool,
     pub left: Option<Share>,
     pub rotten: Option<u64>,
