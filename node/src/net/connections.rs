@@ -102,6 +102,11 @@ impl Peer {
         self.leaving = true;
     }
 
+    /// Whether messages to it are on their way, or could be.
+    pub fn is_written_to(&self) -> bool {
+        self.writer.as_ref().is_some_and(|writer| !writer.is_finished())
+    }
+
     /// Whether it is on this machine.
     pub fn is_local(&self) -> bool {
         self.connections.iter().any(|connection| is_loopback(&connection.address))

@@ -17,7 +17,7 @@ use p2pweights_protocol::wire::{FrameError, Message, decode_frame, encode_frame,
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::sync::{Notify, mpsc};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::peer_ids::to_libp2p;
 use super::streams::{self, NetStream, OpenError};
@@ -56,6 +56,9 @@ pub(super) enum ControlError {
     #[error("more than {QUEUE_BYTES} bytes were waiting for the peer")]
     Overflow,
 }
+
+/// How long a stream stays open after a farewell, for the last messages to be read: some round trips over a satellite.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// The queues of all connected peers. The host alone adds and removes; everybody may put a message into one without waiting for it,
 /// which is why this is shared memory and not a message to the host.
@@ -165,7 +168,11 @@ impl OutQueue {
             tokio::select! {
                 frame = self.frames.recv() => match frame {
                     Some(frame) => self.take(frame, &mut batch),
-                    None => return Ok(()),
+                    None => {
+                        // A stream that is dropped takes what was not read with it.
+                        sleep(LAST_WORDS).await;
+                        return Ok(());
+                    }
                 },
                 // Nothing ever comes back on this stream: an end or an error here says that the peer reads no more.
                 read = stream.read(&mut unexpected) => return Err(match read {

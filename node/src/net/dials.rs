@@ -9,6 +9,7 @@ use p2pweights_protocol::ids::PeerId;
 use p2pweights_protocol::limits;
 
 use super::addresses::{ADDRESSES_PER_PEER, split_peer};
+use super::connections::Peer;
 use super::host::Host;
 use super::{NetEvent, peer_ids};
 
@@ -127,12 +128,14 @@ impl Host {
         let _ = self.swarm.disconnect_peer_id(*id);
     }
 
-    /// Hangs up once what is queued has gone out. Every write has its deadline, so this ends.
+    /// Hangs up once what is queued has gone out, and had time to be read. Every write has its deadline, so this ends.
     pub(super) fn farewell(&mut self, peer: PeerId) {
-        if self.outboxes.contains(&peer) {
-            self.outboxes.remove(&peer);
-        } else {
-            self.hang_up(&peer_ids::to_libp2p(peer));
+        let id = peer_ids::to_libp2p(peer);
+        let is_writing = self.peers.get(&id).is_some_and(Peer::is_written_to);
+        self.outboxes.remove(&peer);
+        // What it says meanwhile must not cut the last words short.
+        if !is_writing {
+            self.hang_up(&id);
         }
     }
 
