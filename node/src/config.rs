@@ -36,6 +36,9 @@ pub struct NodeConfig {
     pub max_upload_bytes_per_s: Option<NonZeroU64>,
     /// The same for what comes in.
     pub max_download_bytes_per_s: Option<NonZeroU64>,
+    /// Most memory that payload on its way in takes, in bytes, whatever the number of sources. Default 64 MiB: room for 170 sources that
+    /// all deliver at once; with less they take turns. A source that is silent takes 17 KiB beside it.
+    pub transfer_memory_bytes: usize,
     /// Where what the engine sees and decides is written down, for simnet to go through again; `None` for nowhere, the default: the log
     /// names every peer and blob.
     pub flight_log: Option<PathBuf>,
@@ -56,6 +59,7 @@ impl NodeConfig {
             reserve_bytes: 256 * 1024 * 1024,
             max_upload_bytes_per_s: None,
             max_download_bytes_per_s: None,
+            transfer_memory_bytes: 64 * 1024 * 1024,
             flight_log: None,
             shutdown_timeout: Duration::from_secs(10),
         }

@@ -19,6 +19,7 @@ use tokio::time::timeout;
 use super::control::Outboxes;
 use super::direct::Direct;
 use super::peer_ids::to_libp2p;
+use super::sealed::Sealed;
 use super::streams::{self, OpenError};
 
 /// Bulk streams that one peer may have open to us: one per connection it may hold.
@@ -43,7 +44,69 @@ impl fmt::Debug for dyn BulkIo {
 }
 
 /// A stream of payload to or from one peer. Dropping it closes it.
-pub type BulkStream = Box<dyn BulkIo>;
+#[derive(Debug)]
+pub struct BulkStream {
+    carrier: Carrier,
+    permit: Option<BulkPermit>,
+}
+
+/// What carries a bulk stream.
+#[derive(Debug)]
+pub enum Carrier {
+    /// A direct connection, whose sides can go to threads.
+    Sealed(Sealed),
+    /// Anything else that moves bytes.
+    Other(Box<dyn BulkIo>),
+}
+
+impl BulkStream {
+    /// Over a direct connection.
+    pub(super) fn sealed(sealed: Sealed) -> Self {
+        Self { carrier: Carrier::Sealed(sealed), permit: None }
+    }
+
+    /// Over something else.
+    pub fn over(stream: impl BulkIo + 'static) -> Self {
+        Self { carrier: Carrier::Other(Box::new(stream)), permit: None }
+    }
+
+    /// What carries it, and what must be kept as long as it is used.
+    pub fn into_parts(self) -> (Carrier, Option<BulkPermit>) {
+        (self.carrier, self.permit)
+    }
+}
+
+impl AsyncRead for BulkStream {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match &mut self.carrier {
+            Carrier::Sealed(sealed) => Pin::new(sealed).poll_read(cx, buf),
+            Carrier::Other(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for BulkStream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match &mut self.carrier {
+            Carrier::Sealed(sealed) => Pin::new(sealed).poll_write(cx, bytes),
+            Carrier::Other(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.carrier {
+            Carrier::Sealed(sealed) => Pin::new(sealed).poll_flush(cx),
+            Carrier::Other(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.carrier {
+            Carrier::Sealed(sealed) => Pin::new(sealed).poll_shutdown(cx),
+            Carrier::Other(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
 
 /// Opens bulk streams to connected peers.
 #[derive(Clone)]
@@ -89,7 +152,7 @@ impl BulkConnector {
             stream.flush().await
         };
         timeout(GREETING, staying).await.map_err(|_| OpenError::Timeout)?.map_err(OpenError::Refused)?;
-        Ok(Box::new(stream))
+        Ok(BulkStream::over(stream))
     }
 
     async fn direct(&self, peer: PeerId, port: u16) -> Option<BulkStream> {
@@ -132,39 +195,14 @@ impl BulkLimit {
 
 /// Held as long as the stream is.
 #[derive(Debug)]
-pub(super) struct BulkPermit {
+pub struct BulkPermit {
     _total: OwnedSemaphorePermit,
     _of_peer: OwnedSemaphorePermit,
 }
 
 impl BulkPermit {
     /// The stream, counted until it is dropped.
-    pub fn attach(self, stream: impl BulkIo + 'static) -> BulkStream {
-        Box::new(Counted { stream, _permit: self })
-    }
-}
-
-struct Counted<S> {
-    stream: S,
-    _permit: BulkPermit,
-}
-
-impl<S: BulkIo> AsyncRead for Counted<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
-    }
-}
-
-impl<S: BulkIo> AsyncWrite for Counted<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+    pub(super) fn attach(self, stream: BulkStream) -> BulkStream {
+        BulkStream { permit: Some(self), ..stream }
     }
 }

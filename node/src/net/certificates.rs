@@ -6,15 +6,15 @@ use std::sync::Arc;
 
 use libp2p::identity::Keypair;
 use libp2p_tls::certificate;
-use tokio_rustls::rustls::client::ResolvesClientCert;
-use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use tokio_rustls::rustls::crypto::CryptoProvider;
-use tokio_rustls::rustls::crypto::aws_lc_rs::{self, cipher_suite};
-use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use tokio_rustls::rustls::server::ResolvesServerCert;
-use tokio_rustls::rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use tokio_rustls::rustls::sign::{CertifiedKey, SingleCertAndKey};
-use tokio_rustls::rustls::{
+use rustls::client::ResolvesClientCert;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::CryptoProvider;
+use rustls::crypto::aws_lc_rs::{self, cipher_suite};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ResolvesServerCert;
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error, ServerConfig, SignatureScheme, version,
 };
 
@@ -52,6 +52,7 @@ impl Certificates {
         config.alpn_protocols = vec![self.protocol.clone()];
         // A transfer stream lives long; resuming sessions would only keep secrets around.
         config.send_tls13_tickets = 0;
+        config.enable_secret_extraction = true;
         Ok(config)
     }
 
@@ -65,6 +66,7 @@ impl Certificates {
             .with_client_cert_resolver(Arc::clone(&self.own) as Arc<dyn ResolvesClientCert>);
         config.alpn_protocols = vec![self.protocol.clone()];
         config.enable_sni = false;
+        config.enable_secret_extraction = true;
         Ok(config)
     }
 }

@@ -322,7 +322,8 @@ impl Host {
                     if streams::stays(&mut stream).await
                         && let Some(permit) = limit.admit(&share)
                     {
-                        let _ = reports.send(Report { peer, life, news: News::Bulk(permit.attach(stream)) }).await;
+                        let _ =
+                            reports.send(Report { peer, life, news: News::Bulk(permit.attach(BulkStream::over(stream))) }).await;
                     }
                 });
             }

@@ -13,16 +13,19 @@ use std::time::Duration;
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
 use p2pweights_protocol::ids::PeerId;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConnection, Connection, ServerConfig, ServerConnection};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-use tokio_rustls::rustls::pki_types::ServerName;
-use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::bulk::BulkStream;
 use super::certificates::{Certificates, peer_of};
+use super::handshake::shake;
 use super::peer_ids::{from_libp2p, to_libp2p};
+use super::records::Records;
+use super::sealed::Sealed;
 
 /// How long a direct connection may take to stand; a firewall that swallows packets then costs no more than this, once a peer.
 const CONNECT: Duration = Duration::from_secs(3);
@@ -53,11 +56,13 @@ impl Direct {
     pub async fn connect(&self, peer: PeerId, address: SocketAddr) -> io::Result<BulkStream> {
         let config = self.certificates.client(to_libp2p(peer)).map_err(io::Error::other)?;
         let connecting = async {
-            let stream = TcpStream::connect(address).await?;
-            stream.set_nodelay(true)?;
+            let mut socket = TcpStream::connect(address).await?;
+            socket.set_nodelay(true)?;
             let name = ServerName::IpAddress(address.ip().into());
-            let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
-            Ok::<BulkStream, io::Error>(Box::new(stream))
+            let connection = ClientConnection::new(Arc::new(config), name).map_err(io::Error::other)?;
+            let mut connection = Connection::from(connection);
+            shake(&mut socket, &mut connection).await?;
+            take_over(socket, connection)
         };
         timeout(CONNECT, connecting).await?
     }
@@ -91,7 +96,7 @@ impl Direct {
             Ok(config) => config,
             Err(error) => return tracing::warn!(%error, "no direct connections"),
         };
-        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let config = Arc::new(config);
         // Owned here, so that they end with the listener.
         let mut handshakes = JoinSet::new();
         loop {
@@ -108,17 +113,39 @@ impl Direct {
                     continue;
                 }
             };
-            let (acceptor, arrivals) = (acceptor.clone(), arrivals.clone());
+            let (config, arrivals) = (Arc::clone(&config), arrivals.clone());
             handshakes.spawn(async move {
-                let _ = stream.set_nodelay(true);
-                let Ok(Ok(stream)) = timeout(HANDSHAKE, acceptor.accept(stream)).await else { return };
-                let Some(peer) = peer_of(stream.get_ref().1.peer_certificates()) else { return };
-                if from_libp2p(&peer).is_some() {
-                    let _ = arrivals.try_send(DirectArrival { peer, stream: Box::new(stream) });
+                let welcomed = timeout(HANDSHAKE, welcome(stream, config)).await;
+                match welcomed {
+                    // A full queue drops it: the peer falls back on a stream.
+                    Ok(Ok(Some(arrival))) => drop(arrivals.try_send(arrival)),
+                    Ok(Ok(None)) => (),
+                    Ok(Err(error)) => tracing::debug!(%error, "direct connection of no use"),
+                    Err(_) => tracing::debug!("direct connection took too long over its handshake"),
                 }
             });
         }
     }
+}
+
+/// Shakes hands with whoever connected; `None` if it is nobody we could know.
+async fn welcome(mut socket: TcpStream, config: Arc<ServerConfig>) -> io::Result<Option<DirectArrival>> {
+    socket.set_nodelay(true)?;
+    let connection = ServerConnection::new(config).map_err(io::Error::other)?;
+    let mut connection = Connection::from(connection);
+    shake(&mut socket, &mut connection).await?;
+    let Some(peer) = peer_of(connection.peer_certificates()).filter(|peer| from_libp2p(peer).is_some()) else {
+        return Ok(None);
+    };
+    Ok(Some(DirectArrival { peer, stream: take_over(socket, connection)? }))
+}
+
+/// From a finished handshake to a stream of our own.
+fn take_over(socket: TcpStream, connection: Connection) -> io::Result<BulkStream> {
+    let suite = connection.negotiated_cipher_suite();
+    let secrets = connection.dangerous_extract_secrets().map_err(io::Error::other)?;
+    let records = Records::of(suite, secrets).map_err(io::Error::other)?;
+    Ok(BulkStream::sealed(Sealed::new(socket.into_std()?, records)?))
 }
 
 fn tcp_address(address: &Multiaddr) -> Option<(IpAddr, u16)> {

@@ -23,12 +23,15 @@ mod control;
 mod dials;
 mod direct;
 mod discovery;
+mod handshake;
 mod host;
 mod introductions;
 mod jitter;
 mod lookups;
 mod peer_ids;
 mod record_store;
+mod records;
+mod sealed;
 mod streams;
 #[cfg(test)]
 mod tests;
@@ -51,11 +54,15 @@ use tokio::time::timeout;
 
 use self::addresses::split_peer;
 pub use self::bootstrap::BootstrapStatus;
-pub use self::bulk::{BulkConnector, BulkIo, BulkStream};
+pub use self::bulk::{BulkConnector, BulkIo, BulkPermit, BulkStream, Carrier};
 use self::control::Outboxes;
 pub use self::control::SendError;
 use self::host::{Command, Host};
 pub use self::peer_ids::{from_libp2p, to_libp2p};
+pub use self::records::Inbound;
+#[cfg(test)]
+pub(crate) use self::sealed::sealed_pair;
+pub use self::sealed::{Closer, Look, RecordReader, RecordWriter, Sealed, SealedReader, SealedWriter};
 pub use self::streams::OpenError;
 
 /// Commands waiting for the host. A burst that announces every blob of the largest manifest fits twice; room is only taken when used.

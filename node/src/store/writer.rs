@@ -3,7 +3,7 @@
 //! Order of durability: data and outboard, then the progress record, then (the caller) the announcement.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use p2pweights_protocol::geometry::{GROUP_BYTES, Geometry, Span};
 use p2pweights_protocol::ids::BlobHash;
 use p2pweights_protocol::span_set::SpanSet;
-use p2pweights_protocol::verify::{DecodeError, SpanSink, decode_span, outboard_bytes};
+use p2pweights_protocol::verify::{DecodeError, Feed, SpanSink, decode_span, outboard_bytes};
 use tracing::{debug, error, warn};
 
 use super::Shared;
@@ -119,9 +119,8 @@ impl BlobWriter {
         self.unsynced_bytes.load(Ordering::Relaxed)
     }
 
-    /// Reads the encoding of one span and keeps what proves right, at least the groups before a failure. Reads are as small as 64 bytes:
-    /// give it something buffered.
-    pub fn receive(&self, span: Span, read: &mut impl Read) -> Receipt {
+    /// Takes the encoding of one span and keeps what proves right, at least the groups before a failure.
+    pub fn receive(&self, span: Span, feed: &mut impl Feed) -> Receipt {
         if !self.geometry.contains(span) {
             let size = self.geometry.size();
             let asked = span.end().saturating_mul(GROUP_BYTES);
@@ -134,7 +133,7 @@ impl BlobWriter {
         let failed_syncs = self.slot.state().failed_syncs;
         let mut scratch = self.shared.scratch.take();
         let mut sink = FileSink { writer: self, scratch: &mut scratch, data_start: 0, groups_written: 0 };
-        let (_, decoded) = decode_span(self.hash(), self.geometry, span, read, &mut sink);
+        let (_, decoded) = decode_span(self.hash(), self.geometry, span, feed, &mut sink);
         let flushed = sink.finish();
         let groups = sink.groups_written;
         self.shared.scratch.give_back(scratch);
@@ -391,5 +390,13 @@ impl SpanSink for FileSink<'_> {
         }
         self.scratch.data.extend_from_slice(bytes);
         if self.scratch.data.len() >= WRITE_BYTES { self.flush_data() } else { Ok(()) }
+    }
+
+    fn pause(&mut self) -> io::Result<()> {
+        self.flush_pairs()?;
+        if !self.scratch.data.is_empty() {
+            self.flush_data()?;
+        }
+        Ok(())
     }
 }

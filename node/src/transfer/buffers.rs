@@ -1,15 +1,16 @@
 //! Reused buffers between a network task and a blocking thread: fresh memory for each block costs more than the copy.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 
+use p2pweights_protocol::verify::Feed;
 use tokio::sync::mpsc;
 
+use super::budget::Share;
 use super::locked;
 
-/// Bytes of one buffer. Handing one over wakes a thread, so half as much cost a fifth of the speed; fifty streams with four each take
-/// 50 MiB.
-pub const BUFFER_BYTES: usize = 256 * 1024;
+/// Bytes of one buffer: a stream's own frames are 16 KiB, and handing one over wakes a thread.
+pub const BUFFER_BYTES: usize = 128 * 1024;
 /// Buffers on their way between the two ends of one stream.
 const BUFFERS: usize = 4;
 
@@ -38,33 +39,69 @@ pub fn channel<B>() -> (mpsc::Sender<B>, mpsc::Receiver<B>) {
     mpsc::channel(BUFFERS)
 }
 
+/// A buffer that came from a stream, and what it takes of the budget.
+pub type Filled = (Vec<u8>, Share);
+
 /// The blocking end that reads: a network task fills the channel.
 #[derive(Debug)]
 pub struct BlockingReader {
-    filled: mpsc::Receiver<Vec<u8>>,
+    filled: mpsc::Receiver<Filled>,
     pool: Pool,
     current: Vec<u8>,
+    /// What `current` takes of the budget.
+    share: Option<Share>,
     position: usize,
+    /// What lies across buffers, put together.
+    joined: Vec<u8>,
 }
 
 impl BlockingReader {
     /// Reads what comes through the channel.
-    pub fn new(filled: mpsc::Receiver<Vec<u8>>, pool: Pool) -> Self {
-        Self { filled, pool, current: Vec::new(), position: 0 }
+    pub fn new(filled: mpsc::Receiver<Filled>, pool: Pool) -> Self {
+        Self { filled, pool, current: Vec::new(), share: None, position: 0, joined: Vec::new() }
     }
 }
 
-impl Read for BlockingReader {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+impl BlockingReader {
+    /// Makes `current` have bytes left; `false` at the end.
+    fn next(&mut self) -> bool {
         while self.position == self.current.len() {
-            let Some(next) = self.filled.blocking_recv() else { return Ok(0) };
+            // Nothing is left of the last one.
+            self.share = None;
+            let Some((next, share)) = self.filled.blocking_recv() else { return false };
+            self.share = Some(share);
             self.pool.give_back(std::mem::replace(&mut self.current, next));
             self.position = 0;
         }
-        let count = out.len().min(self.current.len() - self.position);
-        out[..count].copy_from_slice(&self.current[self.position..self.position + count]);
-        self.position += count;
-        Ok(count)
+        true
+    }
+}
+
+impl Feed for BlockingReader {
+    fn has(&mut self, bytes: usize) -> bool {
+        self.current.len() - self.position >= bytes || !self.filled.is_empty()
+    }
+
+    fn take(&mut self, bytes: usize) -> io::Result<&[u8]> {
+        if bytes > 0 && !self.next() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let at = self.position;
+        if self.current.len() - at >= bytes {
+            self.position += bytes;
+            return Ok(&self.current[at..self.position]);
+        }
+        self.joined.clear();
+        while self.joined.len() < bytes {
+            if !self.next() {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            let part = &self.current[self.position..];
+            let part = &part[..part.len().min(bytes - self.joined.len())];
+            self.joined.extend_from_slice(part);
+            self.position += part.len();
+        }
+        Ok(&self.joined)
     }
 }
 
@@ -86,12 +123,8 @@ impl<M> BlockingWriter<M> {
         Self { filled, pool, current }
     }
 
-    /// Hands over what there is, perhaps nothing, as the end of something.
-    pub fn end(&mut self, mark: M) -> io::Result<()> {
-        self.hand_over(Some(mark))
-    }
-
-    fn hand_over(&mut self, mark: Option<M>) -> io::Result<()> {
+    /// Hands over what there is, perhaps nothing; `mark` says what it is the end of.
+    pub fn hand_over(&mut self, mark: Option<M>) -> io::Result<()> {
         let full = std::mem::replace(&mut self.current, self.pool.take());
         self.filled.blocking_send((full, mark)).map_err(|_| io::ErrorKind::BrokenPipe.into())
     }

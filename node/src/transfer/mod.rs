@@ -3,8 +3,11 @@
 //!
 //! Network tasks move buffers; hashing and disk are done on blocking threads, one a stream, with a few reused buffers between the two.
 
+mod budget;
 mod buffers;
 mod cap;
+mod feed;
+mod outlet;
 mod receive;
 mod send;
 mod sync;
@@ -23,6 +26,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::net::{BulkConnector, BulkStream};
 use crate::store::Store;
+pub use budget::Budget;
 pub use cap::{Cap, Caps};
 use receive::Receiver;
 use send::{Order, Waiting};
@@ -53,6 +57,8 @@ struct Bonds {
     facts: Facts,
     /// How fast it may go, together with others.
     cap: Cap,
+    /// How much memory payload on its way in may take, together with others.
+    budget: Budget,
     /// Who waits for its end.
     tasks: TaskTracker,
     /// Who ends it.
@@ -70,6 +76,7 @@ pub struct Transfers {
     store: Store,
     facts: Facts,
     caps: Caps,
+    budget: Budget,
     tasks: TaskTracker,
     stop: CancellationToken,
     writers: Arc<Writers>,
@@ -79,8 +86,8 @@ pub struct Transfers {
 }
 
 impl Transfers {
-    /// No transfers yet; all of them together keep within the caps.
-    pub fn new(connector: BulkConnector, store: Store, facts: Facts, caps: Caps) -> Self {
+    /// No transfers yet; all of them together keep within the caps and the budget.
+    pub fn new(connector: BulkConnector, store: Store, facts: Facts, caps: Caps, budget: Budget) -> Self {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let writers = Arc::new(Writers::new(store.clone()));
         let syncer = Syncer::start(Arc::clone(&writers), facts.clone(), &tasks);
@@ -89,6 +96,7 @@ impl Transfers {
             store,
             facts,
             caps,
+            budget,
             tasks,
             stop,
             writers,
@@ -165,7 +173,13 @@ impl Transfers {
     }
 
     fn bonds(&self, cap: &Cap) -> Bonds {
-        Bonds { facts: self.facts.clone(), cap: cap.clone(), tasks: self.tasks.clone(), stop: self.stop.child_token() }
+        Bonds {
+            facts: self.facts.clone(),
+            cap: cap.clone(),
+            budget: self.budget.clone(),
+            tasks: self.tasks.clone(),
+            stop: self.stop.child_token(),
+        }
     }
 
     fn report(&self, fact: Fact) {

@@ -2,7 +2,6 @@
 //! arrives and written where it belongs.
 
 use std::collections::BTreeMap;
-use std::io::Read;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -12,19 +11,23 @@ use p2pweights_protocol::engine::{FetchOutcome, Input};
 use p2pweights_protocol::geometry::Geometry;
 use p2pweights_protocol::ids::{PeerId, RequestId};
 use p2pweights_protocol::limits;
-use p2pweights_protocol::verify::{DecodeError, SpanSink, decode_span};
+use p2pweights_protocol::verify::{DecodeError, Feed, SpanSink, decode_span};
 use p2pweights_protocol::wire::{BULK_RESPONSE_BYTES, BulkRequest, BulkResponse, BulkStatus};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf};
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
-use super::buffers::{self, BUFFER_BYTES, BlockingReader, Pool};
+use super::budget::Budget;
+use super::buffers::{self, BUFFER_BYTES, BlockingReader, Filled, Pool};
+use super::feed::SocketFeed;
 use super::sync::{SyncHandle, store_failed};
 use super::{Bonds, Cap, Fact, Facts, Writers, locked};
-use crate::net::{BulkConnector, BulkStream};
+use crate::net::{BulkConnector, BulkIo, BulkStream, Carrier, Sealed};
 use crate::store::{Receipt, ReceiveError, StoreError};
 
 /// Time without a byte, while something is asked for, after which the stream is given up. The engine's deadlines are shorter; this one
@@ -32,6 +35,9 @@ use crate::store::{Receipt, ReceiveError, StoreError};
 const SILENCE: Duration = Duration::from_secs(90);
 /// Requests handed over and not yet written. The engine has at most so many open per peer, abandoned ones aside.
 const QUEUE: usize = 4 * limits::REQUESTS_PER_PEER;
+
+/// Bytes of a buffer that waits for a stream to say something.
+const FIRST_BYTES: usize = 4096;
 
 type Open = Arc<Mutex<BTreeMap<RequestId, (BulkRequest, bool)>>>;
 
@@ -52,11 +58,11 @@ impl Drop for Receiver {
 impl Receiver {
     /// Opens the stream in the background.
     pub fn start(provider: PeerId, connector: BulkConnector, writers: Arc<Writers>, syncer: SyncHandle, bonds: Bonds) -> Self {
-        let Bonds { facts, cap, tasks, stop } = bonds;
+        let Bonds { facts, cap, budget, tasks, stop } = bonds;
         let (requests, queue) = mpsc::channel(QUEUE);
         let open = Open::default();
         let receiver = Self { requests, open: Arc::clone(&open), stop: stop.clone() };
-        let task = Task { provider, open, store_failed: AtomicBool::new(false), writers, syncer, facts, cap };
+        let task = Task { provider, open, store_failed: AtomicBool::new(false), writers, syncer, facts, cap, budget };
         let tracker = tasks.clone();
         tasks.spawn(async move { task.run(connector, queue, stop, tracker).await });
         receiver
@@ -98,6 +104,7 @@ struct Task {
     syncer: SyncHandle,
     facts: Facts,
     cap: Cap,
+    budget: Budget,
 }
 
 impl Task {
@@ -129,50 +136,81 @@ impl Task {
         stop: CancellationToken,
         tasks: TaskTracker,
     ) {
-        let (reader, mut writer) = tokio::io::split(stream);
-        let pool = Pool::default();
-        let (filled, buffers) = buffers::channel();
-        let blocking = BlockingReader::new(buffers, pool.clone());
         let task = Arc::new(self);
-        let decoder = Arc::clone(&task);
-        let mut decoding = tasks.spawn_blocking(move || decoder.decode(blocking));
-        tokio::select! {
-            () = write_requests(&mut writer, &mut queue) => (),
-            () = task.read_answers(reader, filled, pool) => (),
-            _ = &mut decoding => (),
-            () = stop.cancelled() => (),
-        }
-        // The reader is gone, so the decoder comes to its end; what it has begun it reports itself.
-        if !decoding.is_finished() {
+        let (carrier, _permit) = stream.into_parts();
+        let decoding = match carrier {
+            Carrier::Sealed(sealed) => Arc::clone(&task).exchange_directly(sealed, &mut queue, stop, &tasks).await,
+            Carrier::Other(stream) => Arc::clone(&task).exchange_by_task(stream, &mut queue, stop, &tasks).await,
+        };
+        // Its source is gone, so the decoder comes to its end; what it has begun it reports itself.
+        if let Some(decoding) = decoding {
             let _ = decoding.await;
         }
         task.end_all(&mut queue).await;
     }
 
+    /// One thread does everything that is done to payload, from the socket to the disk.
+    async fn exchange_directly(
+        self: Arc<Self>,
+        sealed: Sealed,
+        queue: &mut mpsc::Receiver<BulkRequest>,
+        stop: CancellationToken,
+        tasks: &TaskTracker,
+    ) -> Option<JoinHandle<()>> {
+        let _closer = sealed.closer().ok()?;
+        let Sealed { reader, mut writer } = sealed;
+        let open = Arc::clone(&self.open);
+        let is_busy = move || !locked(&open).is_empty();
+        let feed = SocketFeed::new(reader.blocking(), self.cap.clone(), self.budget.clone(), Handle::current(), SILENCE, is_busy);
+        let mut decoding = tasks.spawn_blocking(move || self.decode(feed));
+        tokio::select! {
+            () = write_requests(&mut writer, queue) => (),
+            _ = &mut decoding => return None,
+            () = stop.cancelled() => (),
+        }
+        Some(decoding)
+    }
+
+    /// A task moves buffers from the stream to a thread.
+    async fn exchange_by_task(
+        self: Arc<Self>,
+        stream: Box<dyn BulkIo>,
+        queue: &mut mpsc::Receiver<BulkRequest>,
+        stop: CancellationToken,
+        tasks: &TaskTracker,
+    ) -> Option<JoinHandle<()>> {
+        let (reader, mut writer) = tokio::io::split(stream);
+        let pool = Pool::default();
+        let (filled, buffers) = buffers::channel();
+        let blocking = BlockingReader::new(buffers, pool.clone());
+        let decoder = Arc::clone(&self);
+        let mut decoding = tasks.spawn_blocking(move || decoder.decode(blocking));
+        tokio::select! {
+            () = write_requests(&mut writer, queue) => (),
+            () = self.read_answers(reader, filled, pool) => (),
+            _ = &mut decoding => return None,
+            () = stop.cancelled() => (),
+        }
+        Some(decoding)
+    }
+
     /// Moves bytes from the stream to the decoder, as many at a time as are there and may pass. What may not yet pass is not read, so that
     /// the sender learns of it.
-    async fn read_answers(&self, mut reader: ReadHalf<BulkStream>, filled: mpsc::Sender<Vec<u8>>, pool: Pool) {
+    async fn read_answers(&self, mut reader: ReadHalf<Box<dyn BulkIo>>, filled: mpsc::Sender<Filled>, pool: Pool) {
         let most = self.cap.turn_bytes().min(BUFFER_BYTES);
+        // A stream that is silent holds no more than this.
+        let mut first = vec![0; most.min(FIRST_BYTES)];
         loop {
-            let mut buffer = pool.take();
-            let first = loop {
-                match timeout(SILENCE, (&mut reader).take(most as u64).read_buf(&mut buffer)).await {
-                    Ok(read) => break read,
-                    Err(_) if locked(&self.open).is_empty() => (),
-                    Err(_) => {
-                        warn!(peer = %self.provider, "bulk stream silent for too long");
-                        return;
-                    }
-                }
+            let count = match timeout(SILENCE, reader.read(&mut first)).await {
+                Ok(Ok(0)) => return,
+                Ok(Ok(count)) => count,
+                Ok(Err(error)) => return debug!(peer = %self.provider, %error, "bulk stream broke"),
+                Err(_) if locked(&self.open).is_empty() => continue,
+                Err(_) => return warn!(peer = %self.provider, "bulk stream silent for too long"),
             };
-            match first {
-                Ok(1..) => (),
-                Ok(0) => return,
-                Err(error) => {
-                    debug!(peer = %self.provider, %error, "bulk stream broke");
-                    return;
-                }
-            }
+            let share = self.budget.take(2 * BUFFER_BYTES).await;
+            let mut buffer = pool.take();
+            buffer.extend_from_slice(&first[..count]);
             while buffer.len() < most {
                 match (&mut reader).take((most - buffer.len()) as u64).read_buf(&mut buffer).now_or_never() {
                     Some(Ok(1..)) => (),
@@ -181,25 +219,25 @@ impl Task {
                 }
             }
             self.cap.pass(buffer.len()).await;
-            if filled.send(buffer).await.is_err() {
+            if filled.send((buffer, share)).await.is_err() {
                 return;
             }
         }
     }
 
     /// Proves and writes the answers; ends with the stream, or with the first answer that is not what was asked for.
-    fn decode(&self, mut reader: BlockingReader) {
-        let mut header = [0; BULK_RESPONSE_BYTES];
-        while reader.read_exact(&mut header).is_ok() {
-            let Ok(response) = BulkResponse::decode(&header) else { return self.malformed() };
+    fn decode(&self, mut feed: impl Feed) {
+        while let Ok(header) = feed.take(BULK_RESPONSE_BYTES) {
+            let header = header.try_into().expect("as many bytes as were asked for");
+            let Ok(response) = BulkResponse::decode(header) else { return self.malformed() };
             let known = locked(&self.open).get(&response.request).copied();
             let Some((request, probe)) = known else { return self.malformed() };
             let (outcome, verified_groups, go_on) = match response.status {
                 BulkStatus::NoCredit => (FetchOutcome::NoCredit, 0, true),
                 BulkStatus::NotHeld => (FetchOutcome::NotHeld, 0, true),
                 BulkStatus::Cancelled => (FetchOutcome::Cancelled, 0, true),
-                BulkStatus::Data if probe => self.prove(&request, &mut reader),
-                BulkStatus::Data => self.store(&request, &mut reader),
+                BulkStatus::Data if probe => self.prove(&request, &mut feed),
+                BulkStatus::Data => self.store(&request, &mut feed),
             };
             locked(&self.open).remove(&request.request);
             self.report(Input::FetchEnded { request: request.request, outcome, verified_groups });
@@ -215,9 +253,9 @@ impl Task {
         }
     }
 
-    fn prove(&self, request: &BulkRequest, reader: &mut BlockingReader) -> (FetchOutcome, u64, bool) {
+    fn prove(&self, request: &BulkRequest, feed: &mut impl Feed) -> (FetchOutcome, u64, bool) {
         let geometry = Geometry::of(request.size);
-        let (verified, outcome) = decode_span(request.blob, geometry, request.span, reader, &mut Nowhere);
+        let (verified, outcome) = decode_span(request.blob, geometry, request.span, feed, &mut Nowhere);
         match outcome {
             Ok(()) => (FetchOutcome::Delivered, verified, true),
             Err(DecodeError::BadBytes { .. }) => (FetchOutcome::BadBytes, verified, false),
@@ -225,17 +263,17 @@ impl Task {
         }
     }
 
-    fn store(&self, request: &BulkRequest, reader: &mut BlockingReader) -> (FetchOutcome, u64, bool) {
+    fn store(&self, request: &BulkRequest, feed: &mut impl Feed) -> (FetchOutcome, u64, bool) {
         let writer = match self.writers.writer(request.blob, request.size) {
             Ok(writer) => writer,
             // A twin was faster: check what comes, so that the stream goes on, and keep nothing.
-            Err(StoreError::AlreadyComplete(_)) => return self.prove(request, reader),
+            Err(StoreError::AlreadyComplete(_)) => return self.prove(request, feed),
             Err(error) => {
                 self.store_failed(&error);
                 return (FetchOutcome::StoreFailed, 0, false);
             }
         };
-        let Receipt { verified_groups, outcome } = writer.receive(request.span, reader);
+        let Receipt { verified_groups, outcome } = writer.receive(request.span, feed);
         match outcome {
             Ok(()) => (FetchOutcome::Delivered, verified_groups, true),
             Err(ReceiveError::BadBytes { group }) => {
@@ -284,7 +322,7 @@ impl Task {
     }
 }
 
-async fn write_requests(writer: &mut WriteHalf<BulkStream>, queue: &mut mpsc::Receiver<BulkRequest>) {
+async fn write_requests(writer: &mut (impl AsyncWrite + Unpin), queue: &mut mpsc::Receiver<BulkRequest>) {
     while let Some(request) = queue.recv().await {
         let mut bytes = request.encode().to_vec();
         while let Ok(more) = queue.try_recv() {

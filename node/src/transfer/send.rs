@@ -1,7 +1,7 @@
 //! Serving one bulk stream: requests come in, the engine answers each, what it grants is read, proved and sent in order.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Write;
+use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -11,14 +11,19 @@ use p2pweights_protocol::geometry::{Geometry, Span};
 use p2pweights_protocol::ids::{BlobHash, PeerId, RequestId};
 use p2pweights_protocol::limits;
 use p2pweights_protocol::wire::{BULK_REQUEST_BYTES, BulkRequest, BulkResponse, BulkStatus};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, WriteHalf};
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
 use super::buffers::{self, BlockingWriter, Marked, Pool};
+use super::outlet::SocketOutlet;
 use super::{Bonds, Cap, Fact, Facts, locked};
-use crate::net::BulkStream;
+use crate::net::{BulkIo, BulkStream, Carrier, Sealed};
 use crate::store::{BlobReader, ReadError, Store, StoreError};
 
 /// How long a peer may let a filled buffer lie before it counts as gone.
@@ -31,6 +36,24 @@ type StreamId = u64;
 
 /// The stream on which a request waits for its answer.
 type Answerer = (StreamId, mpsc::WeakSender<Order>);
+
+/// Where a thread writes answers to.
+trait Outlet: Write {
+    /// Nothing more belongs to this span. Gives it back if its last byte has gone by now; else somebody else says so in time.
+    fn end(&mut self, span: SpanEnd) -> io::Result<Option<SpanEnd>>;
+}
+
+impl Outlet for BlockingWriter<SpanEnd> {
+    fn end(&mut self, span: SpanEnd) -> io::Result<Option<SpanEnd>> {
+        self.hand_over(Some(span)).map(|()| None)
+    }
+}
+
+impl Outlet for SocketOutlet {
+    fn end(&mut self, span: SpanEnd) -> io::Result<Option<SpanEnd>> {
+        self.flush().map(|()| Some(span))
+    }
+}
 
 /// The end of a span on its way out.
 #[derive(Debug, Clone, Copy)]
@@ -115,26 +138,18 @@ impl Waiting {
 
 /// Serves a stream until it ends.
 pub fn start(peer: PeerId, stream: BulkStream, store: Store, waiting: Arc<Waiting>, bonds: Bonds) {
-    let Bonds { facts, cap, tasks, stop } = bonds;
+    let Bonds { facts, cap, tasks, stop, .. } = bonds;
     let id = waiting.next_stream.fetch_add(1, Ordering::Relaxed);
     let server = Arc::new(Server { peer, id, store, waiting, facts });
     let tracker = tasks.clone();
     tasks.spawn(async move {
-        let (reader, writer) = tokio::io::split(stream);
-        let pool = Pool::default();
-        let (filled, buffers) = buffers::channel();
-        let (orders, queue) = mpsc::channel(ORDERS);
-        let encoder = Arc::clone(&server);
-        let out = BlockingWriter::new(filled, pool.clone());
-        let mut encoding = tracker.spawn_blocking(move || encoder.encode(queue, out));
-        tokio::select! {
-            () = server.read_requests(reader, orders) => (),
-            () = server.write_answers(writer, buffers, pool, cap) => (),
-            _ = &mut encoding => (),
-            () = stop.cancelled() => (),
-        }
+        let (carrier, _permit) = stream.into_parts();
+        let encoding = match carrier {
+            Carrier::Sealed(sealed) => Arc::clone(&server).exchange_directly(sealed, cap, stop, &tracker).await,
+            Carrier::Other(stream) => Arc::clone(&server).exchange_by_task(stream, cap, stop, &tracker).await,
+        };
         // Both ends of the encoder's channels are gone, so it comes to its end.
-        if !encoding.is_finished() {
+        if let Some(encoding) = encoding {
             let _ = encoding.await;
         }
         server.end_all().await;
@@ -150,7 +165,53 @@ struct Server {
 }
 
 impl Server {
-    async fn read_requests(&self, mut reader: ReadHalf<BulkStream>, orders: mpsc::Sender<Order>) {
+    /// One thread does everything that is done to payload, from the disk to the socket.
+    async fn exchange_directly(
+        self: Arc<Self>,
+        sealed: Sealed,
+        cap: Cap,
+        stop: CancellationToken,
+        tasks: &TaskTracker,
+    ) -> Option<JoinHandle<()>> {
+        let _closer = sealed.closer().ok()?;
+        let Sealed { reader, writer } = sealed;
+        let (orders, queue) = mpsc::channel(ORDERS);
+        let encoder = Arc::clone(&self);
+        let out = SocketOutlet::new(writer.blocking(), cap, Handle::current(), WRITE_TIMEOUT);
+        let mut encoding = tasks.spawn_blocking(move || encoder.encode(queue, out));
+        tokio::select! {
+            () = self.read_requests(reader, orders) => (),
+            _ = &mut encoding => return None,
+            () = stop.cancelled() => (),
+        }
+        Some(encoding)
+    }
+
+    /// A task moves buffers from a thread to the stream.
+    async fn exchange_by_task(
+        self: Arc<Self>,
+        stream: Box<dyn BulkIo>,
+        cap: Cap,
+        stop: CancellationToken,
+        tasks: &TaskTracker,
+    ) -> Option<JoinHandle<()>> {
+        let (reader, writer) = tokio::io::split(stream);
+        let pool = Pool::default();
+        let (filled, buffers) = buffers::channel();
+        let (orders, queue) = mpsc::channel(ORDERS);
+        let encoder = Arc::clone(&self);
+        let out = BlockingWriter::new(filled, pool.clone());
+        let mut encoding = tasks.spawn_blocking(move || encoder.encode(queue, out));
+        tokio::select! {
+            () = self.read_requests(reader, orders) => (),
+            () = self.write_answers(writer, buffers, pool, cap) => (),
+            _ = &mut encoding => return None,
+            () = stop.cancelled() => (),
+        }
+        Some(encoding)
+    }
+
+    async fn read_requests(&self, mut reader: impl AsyncRead + Unpin, orders: mpsc::Sender<Order>) {
         let peer = self.peer;
         let mut header = [0; BULK_REQUEST_BYTES];
         while reader.read_exact(&mut header).await.is_ok() {
@@ -177,7 +238,7 @@ impl Server {
     }
 
     /// Reads and proves what was ordered, one after the other.
-    fn encode(&self, mut orders: mpsc::Receiver<Order>, mut out: BlockingWriter<SpanEnd>) {
+    fn encode(&self, mut orders: mpsc::Receiver<Order>, mut out: impl Outlet) {
         let mut last: Option<BlobReader> = None;
         while let Some(order) = orders.blocking_recv() {
             let (request, status) = match order {
@@ -224,7 +285,7 @@ impl Server {
     }
 
     /// Sends one span; `false` if the stream is of no use any more.
-    fn serve(&self, reader: &BlobReader, request: RequestId, span: Span, out: &mut BlockingWriter<SpanEnd>) -> bool {
+    fn serve(&self, reader: &BlobReader, request: RequestId, span: Span, out: &mut impl Outlet) -> bool {
         let blob = reader.hash();
         let header = BulkResponse { request, status: BulkStatus::Data }.encode();
         let sent = out.write_all(&header).map_err(ReadError::Write).and_then(|()| {
@@ -233,7 +294,12 @@ impl Server {
             out.end(SpanEnd { request, bytes }).map_err(ReadError::Write)
         });
         match sent {
-            Ok(()) => true,
+            Ok(Some(end)) => {
+                self.waiting.ended(self.peer, end.request, end.bytes);
+                self.tell(Input::ServeEnded { peer: self.peer, request: end.request, outcome: ServeOutcome::Sent });
+                true
+            }
+            Ok(None) => true,
             Err(error) => {
                 warn!(peer = %self.peer, %blob, ?span, error = crate::failure::phrase(&error), "span not served");
                 let outcome = match error {
@@ -271,7 +337,7 @@ impl Server {
     /// take an uplink for idle that has seconds of work before it, and promise more.
     async fn write_answers(
         &self,
-        mut writer: WriteHalf<BulkStream>,
+        mut writer: WriteHalf<Box<dyn BulkIo>>,
         mut filled: mpsc::Receiver<Marked<SpanEnd>>,
         pool: Pool,
         cap: Cap,

@@ -1,12 +1,11 @@
 //! From the encoding of one span to proved groups, as they arrive. A lie costs at most one group and is found at once.
 
-use std::io::{self, Read};
+use std::io;
 
-use bao_tree::io::sync::DecodeResponseIter;
-use bao_tree::io::{BaoContentItem, DecodeError as BaoError};
 use thiserror::Error;
 
-use super::{PAIR_BYTES, group_of, ranges, span_below, tree};
+use super::PAIR_BYTES;
+use super::walk::{Mismatch, Step, Walk};
 use crate::geometry::{Geometry, Span};
 use crate::ids::BlobHash;
 
@@ -30,6 +29,25 @@ pub enum DecodeError {
     Sink(#[source] io::Error),
 }
 
+/// Gives the bytes of an encoding, in order.
+pub trait Feed {
+    /// Whether so many bytes are there, or will be in a moment.
+    fn has(&mut self, bytes: usize) -> bool;
+
+    /// The next so many bytes, waiting for them as long as it takes; an error of kind [`io::ErrorKind::UnexpectedEof`] if they never come.
+    fn take(&mut self, bytes: usize) -> io::Result<&[u8]>;
+}
+
+impl Feed for &[u8] {
+    fn has(&mut self, _bytes: usize) -> bool {
+        true
+    }
+
+    fn take(&mut self, bytes: usize) -> io::Result<&[u8]> {
+        self.split_off(..bytes).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+    }
+}
+
 /// Takes what has been proved.
 pub trait SpanSink {
     /// A parent of the tree and its place in the post-order outboard, in bytes. Parents come before the leaves below them.
@@ -37,48 +55,51 @@ pub trait SpanSink {
 
     /// The bytes of one group and their place in the blob. Groups come in order.
     fn leaf(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()>;
+
+    /// Nothing will come for a while: what has been collected is better let go of.
+    fn pause(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
-/// Reads the encoding of `span`, which must lie within the blob, and hands everything proved to the sink. Returns how many groups the
-/// sink has taken, always a prefix of the span, and whether that is all of it. Reads exactly the encoding and not a byte more.
-///
-/// Reads are as small as 64 bytes: give it something buffered. One buffer of a group is allocated, however long the span is.
+/// Takes the encoding of `span`, which must lie within the blob, from `feed` and hands everything proved to the sink. Returns how many
+/// groups the sink has taken, always a prefix of the span, and whether that is all of it. Takes exactly the encoding and not a byte more,
+/// and copies nothing.
 pub fn decode_span(
     hash: BlobHash,
     geometry: Geometry,
     span: Span,
-    read: impl Read,
+    feed: &mut impl Feed,
     sink: &mut impl SpanSink,
 ) -> (u64, Result<(), DecodeError>) {
-    assert!(geometry.contains(span), "{span:?} is not within a blob of {} groups", geometry.groups());
-    let (tree, ranges) = (tree(geometry), ranges(span));
+    let mut walk = Walk::new(hash, geometry, span);
     let mut verified = 0;
-    for item in DecodeResponseIter::new(blake3::Hash::from_bytes(hash.0), tree, read, &ranges) {
-        let kept = match item {
-            Ok(BaoContentItem::Parent(parent)) => {
-                let offset = tree.post_order_offset(parent.node).expect("a parent of whole groups is stored").value();
-                let mut pair = [0; PAIR_BYTES as usize];
-                pair[..32].copy_from_slice(parent.pair.0.as_bytes());
-                pair[32..].copy_from_slice(parent.pair.1.as_bytes());
-                sink.parent(offset * PAIR_BYTES, &pair)
+    while let Some(step) = walk.step() {
+        if !feed.has(step.bytes())
+            && let Err(error) = sink.pause()
+        {
+            return (verified, Err(DecodeError::Sink(error)));
+        }
+        let bytes = match feed.take(step.bytes()) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return (verified, Err(DecodeError::Ended)),
+            Err(error) => return (verified, Err(DecodeError::Read(error))),
+        };
+        if let Err(Mismatch(blamed)) = walk.check(bytes) {
+            let group = blamed.start().max(span.start() + verified);
+            return (verified, Err(DecodeError::BadBytes { group }));
+        }
+        let kept = match step {
+            Step::Parent { outboard_offset, .. } => {
+                sink.parent(outboard_offset, bytes.try_into().expect("a pair is as long as a pair"))
             }
-            Ok(BaoContentItem::Leaf(leaf)) => sink.leaf(leaf.offset, &leaf.data).map(|()| verified += 1),
-            Err(error) => return (verified, Err(sort(error, geometry, span.start() + verified))),
+            Step::Leaf { offset, .. } => sink.leaf(offset, bytes).map(|()| verified += 1),
         };
         if let Err(error) = kept {
             return (verified, Err(DecodeError::Sink(error)));
         }
     }
     (verified, Ok(()))
-}
-
-fn sort(error: BaoError, geometry: Geometry, next: u64) -> DecodeError {
-    match error {
-        BaoError::LeafHashMismatch(chunk) => DecodeError::BadBytes { group: group_of(chunk) },
-        BaoError::ParentHashMismatch(node) => DecodeError::BadBytes { group: span_below(node, geometry).start().max(next) },
-        BaoError::ParentNotFound(_) | BaoError::LeafNotFound(_) => DecodeError::Ended,
-        BaoError::Io(error) => DecodeError::Read(error),
-    }
 }
 
 #[cfg(test)]
@@ -137,13 +158,53 @@ mod tests {
     }
 
     #[test]
+    fn what_was_collected_is_let_go_of_when_nothing_comes() {
+        /// Has nothing at hand before these steps.
+        struct Halting<'a>(&'a [u8], Vec<u64>, u64);
+        impl Feed for Halting<'_> {
+            fn has(&mut self, _: usize) -> bool {
+                self.2 += 1;
+                !self.1.contains(&(self.2 - 1))
+            }
+
+            fn take(&mut self, bytes: usize) -> io::Result<&[u8]> {
+                self.0.take(bytes)
+            }
+        }
+        struct Notes(Vec<&'static str>);
+        impl SpanSink for Notes {
+            fn parent(&mut self, _: u64, _: &[u8; 64]) -> io::Result<()> {
+                self.0.push("parent");
+                Ok(())
+            }
+
+            fn leaf(&mut self, _: u64, _: &[u8]) -> io::Result<()> {
+                self.0.push("leaf");
+                Ok(())
+            }
+
+            fn pause(&mut self) -> io::Result<()> {
+                self.0.push("pause");
+                Ok(())
+            }
+        }
+        let blob = Blob::of_size(2 * GROUP_BYTES);
+        let whole = blob.geometry.whole().expect("not empty");
+        let encoded = blob.encode(whole);
+        let mut notes = Notes(Vec::new());
+        let (verified, result) = decode_span(blob.hash, blob.geometry, whole, &mut Halting(&encoded, vec![0, 2], 0), &mut notes);
+        assert!(verified == 2 && result.is_ok());
+        assert_eq!(notes.0, ["pause", "parent", "leaf", "pause", "leaf"]);
+    }
+
+    #[test]
     fn spans_received_one_by_one_add_up_to_the_blob_and_its_outboard() {
         for size in SIZES {
             let blob = Blob::of_size(size);
             let mut memory = Memory::for_blob(&blob);
             for group in (0..blob.geometry.groups()).rev() {
                 let span = Span::new(group, group + 1).expect("not empty");
-                let (verified, result) = decode_span(blob.hash, blob.geometry, span, &blob.encode(span)[..], &mut memory);
+                let (verified, result) = decode_span(blob.hash, blob.geometry, span, &mut &blob.encode(span)[..], &mut memory);
                 assert!(verified == 1 && result.is_ok());
             }
             assert_eq!(memory.data, blob.bytes);
@@ -160,7 +221,7 @@ mod tests {
                 let mut lie = encoded.clone();
                 lie[at] ^= 0x80;
                 let mut memory = Memory::for_blob(&blob);
-                let (verified, result) = decode_span(blob.hash, blob.geometry, span, &lie[..], &mut memory);
+                let (verified, result) = decode_span(blob.hash, blob.geometry, span, &mut &lie[..], &mut memory);
                 let Err(DecodeError::BadBytes { group }) = result else { panic!("{span:?} byte {at}: {result:?}") };
                 assert_eq!(group, span.start() + verified, "{span:?} byte {at}");
                 for group in 0..blob.geometry.groups() {
@@ -183,7 +244,8 @@ mod tests {
         let encoded = blob.encode(span);
         let mut last = 0;
         for cut in (0..encoded.len()).step_by(61).chain([encoded.len() - 1]) {
-            let (verified, result) = decode_span(blob.hash, blob.geometry, span, &encoded[..cut], &mut Memory::for_blob(&blob));
+            let (verified, result) =
+                decode_span(blob.hash, blob.geometry, span, &mut &encoded[..cut], &mut Memory::for_blob(&blob));
             assert!(matches!(result, Err(DecodeError::Ended)), "cut {cut}: {result:?}");
             assert!(verified >= last && verified <= cut as u64 / GROUP_BYTES);
             last = verified;
@@ -199,7 +261,7 @@ mod tests {
             let geometry = Geometry::of(size);
             let whole = geometry.whole().expect("not empty");
             let mut memory = Memory { data: vec![0; size as usize], outboard: vec![0; 64 * 200], leaves: 0, full_at: u64::MAX };
-            let (verified, result) = decode_span(blob.hash, geometry, whole, &encoded[..], &mut memory);
+            let (verified, result) = decode_span(blob.hash, geometry, whole, &mut &encoded[..], &mut memory);
             assert!(verified < whole.groups() && result.is_err(), "size {size}");
         }
     }
@@ -207,17 +269,21 @@ mod tests {
     #[test]
     fn a_full_sink_and_a_broken_stream_are_told_apart() {
         struct Reset;
-        impl Read for Reset {
-            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        impl Feed for Reset {
+            fn has(&mut self, _: usize) -> bool {
+                true
+            }
+
+            fn take(&mut self, _: usize) -> io::Result<&[u8]> {
                 Err(io::ErrorKind::ConnectionReset.into())
             }
         }
         let blob = Blob::of_size(4 * GROUP_BYTES);
         let whole = blob.geometry.whole().expect("not empty");
         let mut memory = Memory { full_at: 2, ..Memory::for_blob(&blob) };
-        let (verified, result) = decode_span(blob.hash, blob.geometry, whole, &blob.encode(whole)[..], &mut memory);
+        let (verified, result) = decode_span(blob.hash, blob.geometry, whole, &mut &blob.encode(whole)[..], &mut memory);
         assert!(verified == 2 && matches!(result, Err(DecodeError::Sink(_))), "{result:?}");
-        let (verified, result) = decode_span(blob.hash, blob.geometry, whole, Reset, &mut Memory::for_blob(&blob));
+        let (verified, result) = decode_span(blob.hash, blob.geometry, whole, &mut Reset, &mut Memory::for_blob(&blob));
         assert!(verified == 0 && matches!(result, Err(DecodeError::Read(_))), "{result:?}");
     }
 }

@@ -1,16 +1,20 @@
 //! From data and outboard to the encoding of one span, proving every group before it leaves.
 
-use std::cell::{Cell, RefCell};
 use std::io::{self, Write};
+use std::ops::Range;
 
-use bao_tree::io::EncodeError as BaoError;
-use bao_tree::io::outboard::PostOrderOutboard;
-use bao_tree::io::sync::{ReadAt, encode_ranges_validated};
+use bao_tree::io::sync::ReadAt;
 use thiserror::Error;
 
-use super::{group_of, ranges, span_below, tree};
-use crate::geometry::{GROUP_BYTES, Geometry, Span};
+use super::PAIR_BYTES;
+use super::walk::{Mismatch, Step, Walk};
+use crate::geometry::{Geometry, Span};
 use crate::ids::BlobHash;
+
+/// Data is read this much at a time: it stays in the processor's cache from reading to encrypting.
+const DATA_WINDOW: usize = 128 * 1024;
+/// Levels of the tree whose pairs are read together: 255 pairs side by side, as many as a block of 4 MiB has.
+const PAIR_LEVELS: u32 = 8;
 
 /// Why a span could not be encoded. What was written before is the correct beginning of the encoding.
 #[derive(Debug, Error)]
@@ -32,7 +36,7 @@ pub enum EncodeError {
 /// Writes the encoding of `span`, which must lie within the blob. `outboard` is in post-order; a part of it that is missing counts as
 /// damage, and so does data that ends early.
 ///
-/// Writes are as small as 64 bytes: give it something buffered.
+/// Each write is one parent of 64 bytes or one group: give it something that collects the small ones. Takes 144 KiB for its windows.
 pub fn encode_span(
     data: impl ReadAt,
     outboard: impl ReadAt,
@@ -41,85 +45,86 @@ pub fn encode_span(
     span: Span,
     out: &mut impl Write,
 ) -> Result<(), EncodeError> {
-    assert!(geometry.contains(span), "{span:?} is not within a blob of {} groups", geometry.groups());
-    let data = Noted { inner: data, last_offset: Cell::new(0), error: RefCell::new(None) };
-    let pairs = Noted { inner: outboard, last_offset: Cell::new(0), error: RefCell::new(None) };
-    let mut out = NotedWrite { inner: out, error: None };
-    let outboard = PostOrderOutboard { root: blake3::Hash::from_bytes(hash.0), tree: tree(geometry), data: &pairs };
-    let Err(error) = encode_ranges_validated(&data, outboard, &ranges(span), &mut out) else { return Ok(()) };
-    if let Some(error) = out.error {
-        return Err(EncodeError::Write(error));
-    }
-    Err(match error {
-        BaoError::LeafHashMismatch(chunk) => EncodeError::Damaged { span: one_group(group_of(chunk)) },
-        BaoError::ParentHashMismatch(node) => EncodeError::Damaged { span: span_below(node, geometry) },
-        other => match data.error.take().or(pairs.error.take()) {
-            Some(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                EncodeError::Damaged { span: one_group(data.last_offset.get() / GROUP_BYTES) }
+    let mut walk = Walk::new(hash, geometry, span);
+    let end = geometry.byte_range(span).end;
+    let (mut data, mut pairs) = (Window::of(data), Window::of(outboard));
+    while let Some(step) = walk.step() {
+        let bytes = match step {
+            Step::Parent { outboard_offset, levels } => {
+                // Everything below a parent lies just before it, so one read gets it all; higher up it is far apart.
+                let below = if levels < PAIR_LEVELS { (1u64 << levels) * 2 - 2 } else { 0 };
+                let start = outboard_offset.saturating_sub(below * PAIR_BYTES);
+                let after = outboard_offset + PAIR_BYTES;
+                pairs.read(outboard_offset..after, start..after).map_err(EncodeError::Read)?
             }
-            Some(error) => EncodeError::Read(error),
-            None => EncodeError::Read(other.into()),
-        },
-    })
-}
-
-fn one_group(group: u64) -> Span {
-    Span::new(group, group + 1).expect("one group is not nothing")
-}
-
-/// Remembers where it was read last and what went wrong: bao-tree reports reading and writing errors alike.
-struct Noted<R> {
-    inner: R,
-    last_offset: Cell<u64>,
-    error: RefCell<Option<io::Error>>,
-}
-
-// Only `read_at`: positioned-io's `impl ReadAt for &R` does not forward `read_exact_at`.
-impl<R: ReadAt> ReadAt for Noted<R> {
-    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
-        self.last_offset.set(offset);
-        let result = self.inner.read_at(offset, buffer);
-        let error = match &result {
-            Ok(0) if !buffer.is_empty() => io::ErrorKind::UnexpectedEof.into(),
-            Err(error) if error.kind() != io::ErrorKind::Interrupted => copy_of(error),
-            _ => return result,
+            Step::Leaf { offset, bytes } => {
+                let leaf = offset..offset + bytes as u64;
+                let ahead = offset..leaf.end.max(end.min(offset + DATA_WINDOW as u64));
+                // Where a disk is bad only the bad groups are lost.
+                match data.read(leaf.clone(), ahead) {
+                    Err(_) => data.read(leaf.clone(), leaf).map_err(EncodeError::Read)?,
+                    Ok(bytes) => bytes,
+                }
+            }
         };
-        self.error.replace(Some(error));
-        result
+        if bytes.len() < step.bytes() {
+            return Err(EncodeError::Damaged { span: walk.blame() });
+        }
+        walk.check(bytes).map_err(|Mismatch(span)| EncodeError::Damaged { span })?;
+        out.write_all(bytes).map_err(EncodeError::Write)?;
     }
+    Ok(())
 }
 
-fn copy_of(error: &io::Error) -> io::Error {
-    error.raw_os_error().map_or_else(|| io::Error::new(error.kind(), error.to_string()), io::Error::from_raw_os_error)
+/// The part of a file that was read last.
+struct Window<R> {
+    file: R,
+    start: u64,
+    bytes: Vec<u8>,
 }
 
-struct NotedWrite<'a, W> {
-    inner: &'a mut W,
-    error: Option<io::Error>,
-}
-
-impl<W: Write> Write for NotedWrite<'_, W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.inner.write(bytes)
+impl<R: ReadAt> Window<R> {
+    fn of(file: R) -> Self {
+        Self { file, start: 0, bytes: Vec::new() }
     }
 
-    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.inner.write_all(bytes).map_err(|error| {
-            let kind = error.kind();
-            self.error = Some(error);
-            kind.into()
-        })
+    /// The bytes of `wanted`, fewer if the file ends before; reads `ahead`, of which it is a part, unless it is there already.
+    fn read(&mut self, wanted: Range<u64>, ahead: Range<u64>) -> io::Result<&[u8]> {
+        if wanted.start < self.start || wanted.end > self.start + self.bytes.len() as u64 {
+            self.load(ahead)?;
+        }
+        let bytes = wanted.start.saturating_sub(self.start) as usize..wanted.end.saturating_sub(self.start) as usize;
+        Ok(self.bytes.get(bytes.start..bytes.end.min(self.bytes.len())).unwrap_or_default())
     }
 
-    fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
+    fn load(&mut self, range: Range<u64>) -> io::Result<()> {
+        self.start = range.start;
+        self.bytes.resize((range.end - range.start) as usize, 0);
+        let mut filled = 0;
+        while filled < self.bytes.len() {
+            match self.file.read_at(range.start + filled as u64, &mut self.bytes[filled..]) {
+                Ok(0) => break,
+                Ok(count) => filled += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    self.bytes.clear();
+                    return Err(error);
+                }
+            }
+        }
+        self.bytes.truncate(filled);
+        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use bao_tree::io::outboard::PostOrderOutboard;
+    use bao_tree::io::sync::encode_ranges_validated;
+
     use super::super::fixtures::{Blob, SIZES};
     use super::*;
+    use crate::geometry::GROUP_BYTES;
 
     fn encode(blob: &Blob, data: &[u8], outboard: &[u8], span: Span) -> Result<(), EncodeError> {
         encode_span(data, outboard, blob.hash, blob.geometry, span, &mut io::sink())
@@ -175,7 +180,7 @@ mod tests {
                     let mut data = blob.bytes.clone();
                     data[at as usize] ^= 0x10;
                     let found = damaged(encode(&blob, &data, &blob.outboard, span));
-                    assert_eq!(found, Some(one_group(at / GROUP_BYTES)), "size {size} span {span:?} byte {at}");
+                    assert_eq!(found, Span::new(at / GROUP_BYTES, at / GROUP_BYTES + 1), "size {size} span {span:?} byte {at}");
                 }
                 // A flip elsewhere is none of this span's business.
                 if range.start > 0 {
@@ -198,6 +203,53 @@ mod tests {
                 let span = damaged(encode(&blob, &blob.bytes, &outboard, whole)).expect("found");
                 assert!(span.groups() >= 2 && blob.geometry.contains(span), "size {size} byte {at}: {span:?}");
             }
+        }
+    }
+
+    #[test]
+    fn what_a_bad_sector_hides_is_one_group_and_what_lies_before_it_is_sent() {
+        /// Fails wherever the bad byte is asked for.
+        struct BadSector<'a>(&'a [u8], u64);
+        impl ReadAt for BadSector<'_> {
+            fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+                if (offset..offset + buffer.len() as u64).contains(&self.1) {
+                    return Err(io::ErrorKind::Other.into());
+                }
+                self.0.read_at(offset, buffer)
+            }
+        }
+        let blob = Blob::of_size(13 * GROUP_BYTES + 5);
+        let whole = blob.geometry.whole().expect("not empty");
+        let mut sent = Vec::new();
+        let data = BadSector(&blob.bytes, 6 * GROUP_BYTES + 77);
+        let result = encode_span(data, &blob.outboard[..], blob.hash, blob.geometry, whole, &mut sent);
+        assert!(matches!(result, Err(EncodeError::Read(_))), "{result:?}");
+        assert!(sent.len() as u64 > 6 * GROUP_BYTES && blob.encode(whole).starts_with(&sent));
+    }
+
+    #[test]
+    fn an_encoding_does_not_depend_on_how_much_is_read_at_a_time() {
+        /// Gives a byte or a few thousand, whatever is asked for.
+        struct Stingy<'a>(&'a [u8]);
+        impl ReadAt for Stingy<'_> {
+            fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+                let most = buffer.len().min(1 + (offset % 5000) as usize);
+                self.0.read_at(offset, &mut buffer[..most])
+            }
+        }
+        // More than one window of data, and more levels than are read together.
+        let blob = Blob::of_size(300 * GROUP_BYTES + 1);
+        for (start, end) in [(0, 301), (3, 290), (255, 258), (300, 301)] {
+            let span = Span::new(start, end).expect("not empty");
+            let mut sent = Vec::new();
+            let (data, outboard) = (Stingy(&blob.bytes), Stingy(&blob.outboard));
+            encode_span(data, outboard, blob.hash, blob.geometry, span, &mut sent).expect("whole");
+            let mut expected = Vec::new();
+            let tree = super::super::tree(blob.geometry);
+            let oracle = PostOrderOutboard { root: blake3::Hash::from_bytes(blob.hash.0), tree, data: &blob.outboard[..] };
+            let ranges = super::super::ranges(blob.geometry, span);
+            encode_ranges_validated(&blob.bytes[..], oracle, &ranges, &mut expected).expect("whole");
+            assert!(sent == expected, "{span:?}");
         }
     }
 

@@ -7,10 +7,11 @@
 mod decode;
 mod encode;
 mod outboard;
+mod walk;
 
 use bao_tree::{BaoTree, BlockSize, ChunkNum, ChunkRanges, TreeNode};
 
-pub use self::decode::{DecodeError, SpanSink, decode_span};
+pub use self::decode::{DecodeError, Feed, SpanSink, decode_span};
 pub use self::encode::{EncodeError, encode_span};
 pub use self::outboard::{OutboardBuilder, OutboardError, write_outboard};
 pub use bao_tree::io::sync::ReadAt;
@@ -29,9 +30,14 @@ fn tree(geometry: Geometry) -> BaoTree {
     BaoTree::new(geometry.size(), BlockSize::from_chunk_log(GROUP_CHUNK_LOG))
 }
 
-/// The span as bao-tree's range set. It sends whole groups only, and the tail's open end is handled by bao-tree.
-fn ranges(span: Span) -> ChunkRanges {
-    ChunkRanges::from(ChunkNum(span.start() << GROUP_CHUNK_LOG)..ChunkNum(span.end() << GROUP_CHUNK_LOG))
+/// The span as bao-tree's range set, which has no end where the blob ends: its last group may be cut short.
+fn ranges(geometry: Geometry, span: Span) -> ChunkRanges {
+    let chunk = |group: u64| ChunkNum(group << GROUP_CHUNK_LOG);
+    if span.end() == geometry.groups() {
+        ChunkRanges::from(chunk(span.start())..)
+    } else {
+        ChunkRanges::from(chunk(span.start())..chunk(span.end()))
+    }
 }
 
 fn group_of(chunk: ChunkNum) -> u64 {

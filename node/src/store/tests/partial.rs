@@ -4,6 +4,8 @@ use std::sync::atomic::Ordering;
 
 use proptest::prelude::*;
 
+use p2pweights_protocol::verify::Feed;
+
 use super::*;
 
 #[test]
@@ -161,12 +163,16 @@ fn a_failed_sync_forgets_everything_since_the_last_good_one() {
 
     // A span that was on its way when the sync failed does not count either.
     struct FailsSyncMidway<'a>(&'a [u8], &'a Store, &'a BlobWriter);
-    impl std::io::Read for FailsSyncMidway<'_> {
-        fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+    impl Feed for FailsSyncMidway<'_> {
+        fn has(&mut self, _bytes: usize) -> bool {
+            true
+        }
+
+        fn take(&mut self, bytes: usize) -> std::io::Result<&[u8]> {
             if self.0.len() < 20_000 && !self.1.shared.fail_sync.swap(true, Ordering::Relaxed) {
                 self.2.sync().unwrap_err();
             }
-            std::io::Read::read(&mut self.0, buffer)
+            self.0.take(bytes)
         }
     }
     peer.send(&writer, span(12, 13));
