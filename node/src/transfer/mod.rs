@@ -13,7 +13,7 @@ mod writers;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use p2pweights_protocol::engine::{FetchOutcome, Input, ServeOutcome};
+use p2pweights_protocol::engine::{FetchOutcome, Input, PeerClass, ServeOutcome};
 use p2pweights_protocol::geometry::Span;
 use p2pweights_protocol::ids::{BlobHash, PeerId, RequestId};
 use p2pweights_protocol::wire::BulkRequest;
@@ -69,7 +69,10 @@ pub struct Transfers {
     connector: BulkConnector,
     store: Store,
     facts: Facts,
-    caps: Caps,
+    upload: Caps,
+    download: Caps,
+    /// How near each connected peer is.
+    classes: BTreeMap<PeerId, PeerClass>,
     tasks: TaskTracker,
     stop: CancellationToken,
     writers: Arc<Writers>,
@@ -79,8 +82,8 @@ pub struct Transfers {
 }
 
 impl Transfers {
-    /// No transfers yet; all of them together keep within the caps.
-    pub fn new(connector: BulkConnector, store: Store, facts: Facts, caps: Caps) -> Self {
+    /// No transfers yet; all of them together keep within the caps on what goes out and what comes in.
+    pub fn new(connector: BulkConnector, store: Store, facts: Facts, upload: Caps, download: Caps) -> Self {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let writers = Arc::new(Writers::new(store.clone()));
         let syncer = Syncer::start(Arc::clone(&writers), facts.clone(), &tasks);
@@ -88,7 +91,9 @@ impl Transfers {
             connector,
             store,
             facts,
-            caps,
+            upload,
+            download,
+            classes: BTreeMap::new(),
             tasks,
             stop,
             writers,
@@ -96,6 +101,11 @@ impl Transfers {
             receivers: BTreeMap::new(),
             waiting: Arc::new(Waiting::default()),
         }
+    }
+
+    /// A peer is connected.
+    pub fn meet(&mut self, peer: PeerId, class: PeerClass) {
+        self.classes.insert(peer, class);
     }
 
     /// Asks a provider for a span. Ends with exactly one [`Input::FetchEnded`].
@@ -107,7 +117,7 @@ impl Transfers {
                 self.connector.clone(),
                 Arc::clone(&self.writers),
                 self.syncer.handle(),
-                self.bonds(&self.caps.download),
+                self.bonds(provider, &self.download),
             );
             self.receivers.insert(provider, receiver);
         }
@@ -120,7 +130,7 @@ impl Transfers {
 
     /// A peer opened a bulk stream: serve it.
     pub fn accept(&self, peer: PeerId, stream: BulkStream) {
-        send::start(peer, stream, self.store.clone(), Arc::clone(&self.waiting), self.bonds(&self.caps.upload));
+        send::start(peer, stream, self.store.clone(), Arc::clone(&self.waiting), self.bonds(peer, &self.upload));
     }
 
     /// Serves a request.
@@ -142,6 +152,7 @@ impl Transfers {
 
     /// The peer is gone: its streams are of no use any more.
     pub fn forget(&mut self, peer: PeerId) {
+        self.classes.remove(&peer);
         self.receivers.remove(&peer);
     }
 
@@ -164,7 +175,8 @@ impl Transfers {
         self.tasks.wait().await;
     }
 
-    fn bonds(&self, cap: &Cap) -> Bonds {
+    fn bonds(&self, peer: PeerId, caps: &Caps) -> Bonds {
+        let cap = caps.of(self.classes.get(&peer).copied().unwrap_or(PeerClass::Wan));
         Bonds { facts: self.facts.clone(), cap: cap.clone(), tasks: self.tasks.clone(), stop: self.stop.child_token() }
     }
 
