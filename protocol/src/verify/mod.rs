@@ -7,12 +7,14 @@
 mod decode;
 mod encode;
 mod outboard;
+mod runs;
 
 use bao_tree::{BaoTree, BlockSize, ChunkNum, ChunkRanges, TreeNode};
 
 pub use self::decode::{DecodeError, SpanSink, decode_span};
 pub use self::encode::{EncodeError, encode_span};
 pub use self::outboard::{OutboardBuilder, OutboardError, write_outboard};
+pub use self::runs::{RUN_BYTES, Run, RunBuilder};
 pub use bao_tree::io::sync::ReadAt;
 
 use crate::geometry::{GROUP_CHUNK_LOG, Geometry, Span};
