@@ -201,6 +201,9 @@ pub struct PublishArguments {
     /// Copy the files into the store instead of serving them from where they lie
     #[arg(long)]
     pub copy: bool,
+    /// Leave SHA-256 out of the manifest: hashes several times faster, but nobody can match the files with those of other hubs
+    #[arg(long)]
+    pub no_sha256: bool,
 }
 
 /// `fetch`

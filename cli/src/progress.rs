@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use p2pweights_node::report::{FetchEvent, FilePlan, SourceReport};
+use p2pweights_node::report::{FetchEvent, FilePlan, FileReading, PublishEvent, SourceReport};
 
 use crate::failure::CommandError;
 use crate::logging::bars;
@@ -278,42 +278,79 @@ pub fn source_lines(sources: &[SourceReport], labels: &BTreeMap<String, String>)
 pub struct PublishProgress {
     output: Output,
     clock: LineClock,
-    bar: Option<ProgressBar>,
+    total_bar: Option<ProgressBar>,
+    file_bars: BTreeMap<String, ProgressBar>,
 }
 
 impl PublishProgress {
-    /// For this output. With JSON nothing is shown: the one line printed is the result.
+    /// For this output.
     pub fn new(output: Output) -> Self {
-        let bar = output.is_terminal().then(|| {
+        let total_bar = output.is_terminal().then(|| {
             let bar = bars().add(ProgressBar::new(0));
-            bar.set_style(style(
-                "{bar:20.cyan/blue} {percent:>3} % of {binary_total_bytes}, {binary_bytes_per_sec}, {eta} left  {msg}",
-            ));
+            bar.set_style(style("total {bar:20.cyan/blue} {msg}"));
             bar
         });
-        Self { output, clock: LineClock::new(), bar }
+        Self { output, clock: LineClock::new(), total_bar, file_bars: BTreeMap::new() }
     }
 
-    /// So much is hashed.
-    pub fn update(&mut self, path: &str, bytes: u64, total: u64) -> Result<(), CommandError> {
-        if let Some(bar) = &self.bar {
-            bar.set_length(total);
-            bar.set_position(bytes);
-            bar.set_message(shortened(path));
-        } else if !self.output.is_json() && self.clock.is_due(bytes, total) {
-            let done = format!("{} of {} ({})", size::bytes(bytes), size::bytes(total), size::percent(bytes, total));
-            self.output.line(&format!("hashed {done}, {path}"))?;
+    /// Shows what happened. `Failed` is not for here: whoever ends the command says it once.
+    pub fn event(&mut self, event: &PublishEvent) -> Result<(), CommandError> {
+        if self.output.is_json() {
+            return self.output.json(event);
+        }
+        match event {
+            PublishEvent::Progress { bytes, total, rate, eta_s, files } => {
+                self.draw(files);
+                let eta = eta_s.map_or_else(String::new, |seconds| format!(", {} left", size::duration(seconds)));
+                let tail = format!("{} of {}, {}{eta}", size::percent(*bytes, *total), size::bytes(*total), size::rate(*rate));
+                if let Some(bar) = &self.total_bar {
+                    bar.set_length(*total);
+                    bar.set_position(*bytes);
+                    bar.set_message(tail);
+                } else if self.clock.is_due(*bytes, *total) {
+                    self.output.line(&format!("hashed {} ({tail})", size::bytes(*bytes)))?;
+                }
+            }
+            PublishEvent::File { path, .. } => self.drop_bar(path),
+            PublishEvent::Done(_) => self.clear(),
+            PublishEvent::Failed(_) => (),
         }
         Ok(())
+    }
+
+    fn draw(&mut self, files: &[FileReading]) {
+        let Some(total_bar) = &self.total_bar else { return };
+        for file in files {
+            if let Some(bar) = self.file_bars.get(&file.path) {
+                bar.set_position(file.bytes);
+            } else if self.file_bars.len() < MAX_FILE_BARS {
+                let bar = bars().insert_before(total_bar, ProgressBar::new(file.total));
+                bar.set_style(style("{msg} {bar:20} {percent:>3} % of {binary_total_bytes}"));
+                bar.set_message(shortened(&file.path));
+                bar.set_position(file.bytes);
+                self.file_bars.insert(file.path.clone(), bar);
+            }
+        }
+    }
+
+    fn drop_bar(&mut self, path: &str) {
+        if let Some(bar) = self.file_bars.remove(path) {
+            bar.finish_and_clear();
+            bars().remove(&bar);
+        }
+    }
+
+    fn clear(&mut self) {
+        for bar in std::mem::take(&mut self.file_bars).into_values().chain(self.total_bar.take()) {
+            bar.finish_and_clear();
+            bars().remove(&bar);
+        }
     }
 }
 
 impl Drop for PublishProgress {
     fn drop(&mut self) {
-        if let Some(bar) = self.bar.take() {
-            bar.finish_and_clear();
-            bars().remove(&bar);
-        }
+        self.clear();
     }
 }
 

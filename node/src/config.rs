@@ -14,6 +14,18 @@ pub const DEFAULT_NETWORK: &str = "main";
 /// Lowest cap: 256 KiB, the smallest block, must arrive within the ten seconds after which a source counts as dead.
 pub const MIN_RATE_BYTES_PER_S: u64 = 32 * 1024;
 
+/// Most payload of one direction in a second, in bytes; `None` for what the link gives, the default: a cap is for links that others need
+/// too. Not below [`MIN_RATE_BYTES_PER_S`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RateLimits {
+    /// Over all peers. It stands above the other two.
+    pub total: Option<NonZeroU64>,
+    /// Over peers on this machine and the local network: those with loopback, private, link-local and unique local addresses.
+    pub lan: Option<NonZeroU64>,
+    /// Over all others.
+    pub wan: Option<NonZeroU64>,
+}
+
 /// Everything a node needs to know to start.
 #[derive(Debug, Clone)]
 pub struct NodeConfig {
@@ -31,11 +43,10 @@ pub struct NodeConfig {
     pub api: Option<SocketAddr>,
     /// Bytes of free disk that are never used. Default 256 MiB: room for the index and the rest of the system.
     pub reserve_bytes: u64,
-    /// Most payload that goes out in a second, in bytes, over all peers; `None` for what the link gives, the default: a cap is for links
-    /// that others need too. Not below [`MIN_RATE_BYTES_PER_S`].
-    pub max_upload_bytes_per_s: Option<NonZeroU64>,
-    /// The same for what comes in.
-    pub max_download_bytes_per_s: Option<NonZeroU64>,
+    /// How fast payload may go out.
+    pub max_upload: RateLimits,
+    /// How fast payload may come in.
+    pub max_download: RateLimits,
     /// Most memory that payload on its way in takes, in bytes, whatever the number of sources. Default 64 MiB: room for 170 sources that
     /// all deliver at once; with less they take turns. A source that is silent takes 17 KiB beside it.
     pub transfer_memory_bytes: usize,
@@ -57,8 +68,8 @@ impl NodeConfig {
             mdns: true,
             api: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
             reserve_bytes: 256 * 1024 * 1024,
-            max_upload_bytes_per_s: None,
-            max_download_bytes_per_s: None,
+            max_upload: RateLimits::default(),
+            max_download: RateLimits::default(),
             transfer_memory_bytes: 64 * 1024 * 1024,
             flight_log: None,
             shutdown_timeout: Duration::from_secs(10),

@@ -26,7 +26,7 @@ use crate::report::{
     ShowReport, StatusReport, SwarmReport, VerifyReport, WithdrawnReport,
 };
 use crate::store::{Store, StoreConfig};
-use crate::transfer::{Budget, Cap, Caps, Transfers};
+use crate::transfer::{Budget, Caps, Transfers};
 
 /// Facts that may wait for the driver: a few for each of some hundred streams.
 const FACTS: usize = 4096;
@@ -97,9 +97,9 @@ impl Node {
         })
         .await?;
         let (facts, fact_queue) = mpsc::channel(FACTS);
-        let caps = Caps { upload: Cap::new(config.max_upload_bytes_per_s), download: Cap::new(config.max_download_bytes_per_s) };
-        let transfers =
-            Transfers::new(net.bulk_connector(), store.clone(), facts, caps, Budget::new(config.transfer_memory_bytes));
+        let (upload, download) = (Caps::new(config.max_upload), Caps::new(config.max_download));
+        let budget = Budget::new(config.transfer_memory_bytes);
+        let transfers = Transfers::new(net.bulk_connector(), store.clone(), facts, upload, download, budget);
         let seed = getrandom::u64().map_err(|error| Failure::internal(&error))?;
         let (driver, handle) = Driver::new(clock, net.clone(), transfers, me, seed, flight);
         let stop = CancellationToken::new();

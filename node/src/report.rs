@@ -191,20 +191,51 @@ pub struct PublishRequest {
     pub license: Option<String>,
     /// Copy into the store instead of referring to the files where they lie.
     pub copy: bool,
+    /// Leave out SHA-256, from the reading and from the manifest.
+    #[serde(default)]
+    pub no_sha256: bool,
 }
 
-/// What happens during a publish.
+/// A file that is being read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileReading {
+    /// Path within the model; the file's name, if it is published alone.
+    pub path: String,
+    /// Bytes read so far.
+    pub bytes: u64,
+    /// Its size.
+    pub total: u64,
+}
+
+/// What happens during a publish; one JSON line each.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum PublishEvent {
-    /// Hashing.
+    /// How far it is; several times a second.
     Progress {
-        /// The file being read.
-        path: String,
-        /// Bytes read so far, over all files.
+        /// Bytes done so far, over all files, those known from before included.
         bytes: u64,
         /// Bytes in total.
         total: u64,
+        /// Bytes read a second, over the last seconds.
+        rate: u64,
+        /// Seconds left at that rate.
+        eta_s: Option<u64>,
+        /// The files being read now.
+        files: Vec<FileReading>,
+    },
+    /// A file is hashed, and kept whatever becomes of the rest.
+    File {
+        /// Path within the model; the file's name, if it is published alone.
+        path: String,
+        /// BLAKE3 hash.
+        hash: String,
+        /// SHA-256, unless it was left out.
+        sha256: Option<String>,
+        /// Size in bytes.
+        bytes: u64,
+        /// Whether it had to be read; false when it is known from before.
+        read: bool,
     },
     /// Over, and all is well. The last line.
     Done(Published),

@@ -3,7 +3,7 @@
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-use p2pweights_node::config::NodeConfig;
+use p2pweights_node::config::{MIN_RATE_BYTES_PER_S, NodeConfig, RateLimits};
 use p2pweights_node::report::FetchEvent;
 use p2pweights_tests::content::{MIB, noise, write};
 use p2pweights_tests::nodes::{TCP, TestNode, World, request};
@@ -16,21 +16,22 @@ const RATE: u64 = 4 * MIB as u64;
 const BYTES: usize = 6 * MIB;
 const AT_LEAST: Duration = Duration::from_millis(1350);
 
-fn capped(config: NodeConfig, upload: Option<u64>, download: Option<u64>) -> NodeConfig {
-    NodeConfig {
-        max_upload_bytes_per_s: upload.and_then(NonZeroU64::new),
-        max_download_bytes_per_s: download.and_then(NonZeroU64::new),
-        ..config
-    }
+/// No cap.
+const OFF: RateLimits = RateLimits { total: None, lan: None, wan: None };
+/// What nobody here is far enough away for, and too slow for any test.
+const TRICKLE: Option<NonZeroU64> = NonZeroU64::new(MIN_RATE_BYTES_PER_S);
+
+fn total(rate: u64) -> RateLimits {
+    RateLimits { total: NonZeroU64::new(rate), ..OFF }
 }
 
 /// A fetch between two nodes that listen there; returns how long it took.
-async fn fetch(listen: &str, upload: Option<u64>, download: Option<u64>) -> Duration {
+async fn fetch(listen: &str, max_upload: RateLimits, max_download: RateLimits) -> Duration {
     let world = World::new();
     write(&world.path("weights"), &noise(1, BYTES));
-    let source = TestNode::start(capped(world.config("source", listen, &[]), upload, None)).await;
+    let source = TestNode::start(NodeConfig { max_upload, ..world.config("source", listen, &[]) }).await;
     let published = source.publish(&world.path("weights")).await;
-    let fetcher = TestNode::start(capped(world.config("fetcher", listen, &[&source.address]), None, download)).await;
+    let fetcher = TestNode::start(NodeConfig { max_download, ..world.config("fetcher", listen, &[&source.address]) }).await;
     let began = Instant::now();
     fetcher.fetch(request(&published.hash, Some(world.path("out")))).await;
     let took = began.elapsed();
@@ -43,7 +44,7 @@ async fn fetch(listen: &str, upload: Option<u64>, download: Option<u64>) -> Dura
 async fn what_goes_out_keeps_to_its_cap_whatever_carries_it() {
     // Over QUIC there is no direct connection: streams of libp2p's carry the payload.
     for listen in [TCP, "/ip4/127.0.0.1/udp/0/quic-v1"] {
-        let took = fetch(listen, Some(RATE), None).await;
+        let took = fetch(listen, total(RATE), OFF).await;
         assert!(took >= AT_LEAST, "{listen}: {took:?}");
     }
 }
@@ -51,16 +52,29 @@ async fn what_goes_out_keeps_to_its_cap_whatever_carries_it() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_comes_in_keeps_to_its_cap() {
     for listen in [TCP, "/ip4/127.0.0.1/udp/0/quic-v1"] {
-        let took = fetch(listen, None, Some(RATE)).await;
+        let took = fetch(listen, OFF, total(RATE)).await;
         assert!(took >= AT_LEAST, "{listen}: {took:?}");
     }
+}
+
+/// Six mebibytes at the rate for those far away would take three minutes, which no wait here allows.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn peers_on_this_machine_keep_to_the_cap_for_those_near_and_not_to_that_for_those_far() {
+    let near = RateLimits { lan: NonZeroU64::new(RATE), wan: TRICKLE, ..OFF };
+    for (upload, download) in [(near, OFF), (OFF, near)] {
+        let took = fetch(TCP, upload, download).await;
+        assert!(took >= AT_LEAST, "{took:?}");
+    }
+    // The cap over all stands above one that allows more.
+    let took = fetch(TCP, RateLimits { lan: NonZeroU64::new(RATE * 100), ..total(RATE) }, OFF).await;
+    assert!(took >= AT_LEAST, "{took:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_peers_share_one_cap_and_a_stop_does_not_wait_for_it() {
     let world = World::new();
     write(&world.path("weights"), &noise(1, 64 * MIB));
-    let source = TestNode::start(capped(world.config("source", TCP, &[]), Some(RATE), None)).await;
+    let source = TestNode::start(NodeConfig { max_upload: total(RATE), ..world.config("source", TCP, &[]) }).await;
     let published = source.publish(&world.path("weights")).await;
     let began = Instant::now();
     let mut fetchers = Vec::new();

@@ -4,7 +4,7 @@
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-use p2pweights_node::config::NodeConfig;
+use p2pweights_node::config::{NodeConfig, RateLimits};
 use p2pweights_node::report::FetchEvent;
 use p2pweights_simnet::{Link, Scenario, World as SimulatedWorld};
 use tokio::time::Instant;
@@ -121,8 +121,8 @@ impl Case {
 
     fn config(&self, world: &World, name: &str, bootstrap: &[&str]) -> NodeConfig {
         NodeConfig {
-            max_upload_bytes_per_s: NonZeroU64::new(self.up_bytes_per_s),
-            max_download_bytes_per_s: NonZeroU64::new(self.down_bytes_per_s),
+            max_upload: RateLimits { total: NonZeroU64::new(self.up_bytes_per_s), ..RateLimits::default() },
+            max_download: RateLimits { total: NonZeroU64::new(self.down_bytes_per_s), ..RateLimits::default() },
             ..world.config(name, TCP, bootstrap)
         }
     }

@@ -167,14 +167,14 @@ impl TestNode {
 }
 
 fn publish_request(path: &Path) -> PublishRequest {
-    PublishRequest { path: path.to_owned(), name: None, revision: None, license: None, copy: false }
+    PublishRequest { path: path.to_owned(), name: None, revision: None, license: None, copy: false, no_sha256: false }
 }
 
 async fn published(mut events: mpsc::Receiver<PublishEvent>) -> Result<Published, Failure> {
     within("a publish", async {
         loop {
             match events.recv().await.expect("a publish ends with a result") {
-                PublishEvent::Progress { .. } => (),
+                PublishEvent::Progress { .. } | PublishEvent::File { .. } => (),
                 PublishEvent::Done(published) => return Ok(published),
                 PublishEvent::Failed(failure) => return Err(failure),
             }

@@ -42,13 +42,18 @@ pub fn show(output: Output, settings: &Settings) -> Result<(), CommandError> {
 
 fn value(settings: &Settings, key: Key) -> serde_json::Value {
     let texts = settings.texts(key);
+    let rate = |cap: Option<NonZeroU64>| cap.map(NonZeroU64::get).into();
     match key {
         Key::Listen | Key::Bootstrap => texts.into(),
         Key::Mdns => settings.node.mdns.into(),
         Key::StorageReserve => settings.node.reserve_bytes.into(),
         Key::Api => settings.node.api.map(|address| address.to_string()).into(),
-        Key::MaxUpload => settings.node.max_upload_bytes_per_s.map(NonZeroU64::get).into(),
-        Key::MaxDownload => settings.node.max_download_bytes_per_s.map(NonZeroU64::get).into(),
+        Key::MaxUpload => rate(settings.node.max_upload.total),
+        Key::MaxDownload => rate(settings.node.max_download.total),
+        Key::LanMaxUpload => rate(settings.node.max_upload.lan),
+        Key::LanMaxDownload => rate(settings.node.max_download.lan),
+        Key::WanMaxUpload => rate(settings.node.max_upload.wan),
+        Key::WanMaxDownload => rate(settings.node.max_download.wan),
         Key::LogFlight => settings.node.flight_log.clone().map(|path| path.display().to_string()).into(),
         Key::DataDir | Key::Network => texts.concat().into(),
     }

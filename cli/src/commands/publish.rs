@@ -21,16 +21,21 @@ pub async fn run(output: Output, config: NodeConfig, arguments: PublishArguments
         revision: arguments.revision,
         license: arguments.license,
         copy: arguments.copy,
+        no_sha256: arguments.no_sha256,
     };
     let session = Session::open(quiet(config)).await?;
     let running = session.is_remote();
     let followed = tokio::select! {
         followed = follow(output, &session, request) => followed,
-        () = interrupts.wait() => Err(CommandError::new(FailureKind::Interrupted, "stopped; nothing was published")),
+        () = interrupts.wait() => Err(CommandError::new(FailureKind::Interrupted, "stopped before all was hashed")
+            .or_hint("the files that were finished are kept: run the same command again, and it goes on from there")),
     };
     session.close().await;
     let published = followed?;
-    output.value(&published, || lines(&published, running))
+    if output.is_json() {
+        return Ok(());
+    }
+    lines(&published, running).iter().try_for_each(|line| output.line(line))
 }
 
 /// An embedded node lives only as long as the hashing takes: too short to serve anybody, so it contacts and expects nobody.
@@ -53,9 +58,13 @@ async fn follow(output: Output, session: &Session, request: PublishRequest) -> R
     let mut progress = PublishProgress::new(output);
     while let Some(event) = events.recv().await {
         match event {
-            PublishEvent::Progress { path, bytes, total } => progress.update(&path, bytes, total)?,
-            PublishEvent::Done(published) => return Ok(published),
             PublishEvent::Failed(failure) => return Err(failure.into()),
+            event => {
+                progress.event(&event)?;
+                if let PublishEvent::Done(published) = event {
+                    return Ok(published);
+                }
+            }
         }
     }
     Err(CommandError::internal("the node ended before the publish did").or_hint("run the same command again"))

@@ -21,13 +21,21 @@ pub enum Key {
     MaxUpload,
     /// Most payload that comes in in a second.
     MaxDownload,
+    /// The same, to peers of the local network only.
+    LanMaxUpload,
+    /// The same, from peers of the local network only.
+    LanMaxDownload,
+    /// The same, to all other peers.
+    WanMaxUpload,
+    /// The same, from all other peers.
+    WanMaxDownload,
     /// Where the flight log is written.
     LogFlight,
 }
 
 impl Key {
     /// All of them, in the order in which they are printed.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 14] = [
         Self::DataDir,
         Self::Listen,
         Self::Bootstrap,
@@ -37,6 +45,10 @@ impl Key {
         Self::StorageReserve,
         Self::MaxUpload,
         Self::MaxDownload,
+        Self::LanMaxUpload,
+        Self::LanMaxDownload,
+        Self::WanMaxUpload,
+        Self::WanMaxDownload,
         Self::LogFlight,
     ];
 
@@ -52,6 +64,10 @@ impl Key {
             Self::StorageReserve => "storage.reserve",
             Self::MaxUpload => "limits.max_upload",
             Self::MaxDownload => "limits.max_download",
+            Self::LanMaxUpload => "limits.lan.max_upload",
+            Self::LanMaxDownload => "limits.lan.max_download",
+            Self::WanMaxUpload => "limits.wan.max_upload",
+            Self::WanMaxDownload => "limits.wan.max_download",
             Self::LogFlight => "log.flight",
         }
     }

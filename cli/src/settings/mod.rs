@@ -121,8 +121,12 @@ impl Settings {
             Key::Mdns => vec![node.mdns.to_string()],
             Key::Api => vec![node.api.map_or_else(|| OFF.to_owned(), |address| address.to_string())],
             Key::StorageReserve => vec![size_text(node.reserve_bytes)],
-            Key::MaxUpload => vec![cap_text(node.max_upload_bytes_per_s)],
-            Key::MaxDownload => vec![cap_text(node.max_download_bytes_per_s)],
+            Key::MaxUpload => vec![cap_text(node.max_upload.total)],
+            Key::MaxDownload => vec![cap_text(node.max_download.total)],
+            Key::LanMaxUpload => vec![cap_text(node.max_upload.lan)],
+            Key::LanMaxDownload => vec![cap_text(node.max_download.lan)],
+            Key::WanMaxUpload => vec![cap_text(node.max_upload.wan)],
+            Key::WanMaxDownload => vec![cap_text(node.max_download.wan)],
             Key::LogFlight => vec![node.flight_log.as_ref().map_or_else(|| OFF.to_owned(), |path| path.display().to_string())],
         }
     }
@@ -147,8 +151,12 @@ impl Settings {
             Key::Mdns => node.mdns = parse_switch(single()?)?,
             Key::Api => node.api = parse_api(single()?)?,
             Key::StorageReserve => node.reserve_bytes = size::parse(single()?)?,
-            Key::MaxUpload => node.max_upload_bytes_per_s = parse_cap(single()?)?,
-            Key::MaxDownload => node.max_download_bytes_per_s = parse_cap(single()?)?,
+            Key::MaxUpload => node.max_upload.total = parse_cap(single()?)?,
+            Key::MaxDownload => node.max_download.total = parse_cap(single()?)?,
+            Key::LanMaxUpload => node.max_upload.lan = parse_cap(single()?)?,
+            Key::LanMaxDownload => node.max_download.lan = parse_cap(single()?)?,
+            Key::WanMaxUpload => node.max_upload.wan = parse_cap(single()?)?,
+            Key::WanMaxDownload => node.max_download.wan = parse_cap(single()?)?,
             Key::LogFlight => {
                 node.flight_log = if single()? == OFF { None } else { Some(resolve_path(single()?, origin)?) };
             }

@@ -5,6 +5,7 @@
 
 mod failures;
 mod journey;
+mod publish;
 mod settings;
 mod usage;
 mod world;

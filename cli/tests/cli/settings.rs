@@ -55,12 +55,18 @@ fn file_then_environment_then_flag_has_the_last_word() {
 fn caps_and_the_flight_log_are_settings_like_others() {
     let world = World::new();
     assert_eq!(setting(&shown(&world, &[], &[]), "limits.max_upload"), (Value::Null, "default".to_owned()));
-    let text = "[limits]\nmax_upload = \"20Mbit/s\"\nmax_download = \"2MB/s\"\n\n[log]\nflight = \"p2p.flight\"\n";
-    let file = world.write("etc/p2p.toml", text);
+    let limits = "[limits]\nmax_upload = \"20Mbit/s\"\nmax_download = \"2MB/s\"\nwan.max_upload = \"8Mbit/s\"\n";
+    let text = format!("{limits}\n[limits.lan]\nmax_download = \"1Gbit/s\"\n\n[log]\nflight = \"p2p.flight\"\n");
+    let file = world.write("etc/p2p.toml", &text);
     let file = file.to_str().unwrap();
-    let report = shown(&world, &["--config", file], &[("P2PWEIGHTS_LIMITS_MAX_DOWNLOAD", "off")]);
+    let from_environment = [("P2PWEIGHTS_LIMITS_MAX_DOWNLOAD", "off"), ("P2PWEIGHTS_LIMITS_WAN_MAX_DOWNLOAD", "512KiB/s")];
+    let report = shown(&world, &["--config", file], &from_environment);
     assert_eq!(setting(&report, "limits.max_upload"), (2_500_000.into(), format!("{file}:2")));
     assert_eq!(setting(&report, "limits.max_download").0, Value::Null);
+    assert_eq!(setting(&report, "limits.wan.max_upload"), (1_000_000.into(), format!("{file}:4")));
+    assert_eq!(setting(&report, "limits.lan.max_download"), (125_000_000.into(), format!("{file}:7")));
+    assert_eq!(setting(&report, "limits.wan.max_download").0, 512 * 1024);
+    assert_eq!(setting(&report, "limits.lan.max_upload").0, Value::Null);
     assert_eq!(setting(&report, "log.flight").0, world.path("etc/p2p.flight").to_str().unwrap());
     let people = world.bare(&["config", "show", "--config", file], &[]).expect_code(0).stdout;
     let line = people.lines().find(|line| line.starts_with("limits.max_upload")).expect("a line for the cap");

@@ -199,7 +199,10 @@ impl Driver {
 
     fn on_net_event(&mut self, event: NetEvent) {
         let input = match event {
-            NetEvent::PeerConnected { peer, class, prefix } => Input::PeerConnected { peer, class, prefix },
+            NetEvent::PeerConnected { peer, class, prefix } => {
+                self.transfers.meet(peer, class);
+                Input::PeerConnected { peer, class, prefix }
+            }
             NetEvent::PeerGone { peer } => {
                 self.transfers.forget(peer);
                 Input::PeerGone { peer }

@@ -54,7 +54,7 @@ pub struct BulkStream {
 #[derive(Debug)]
 pub enum Carrier {
     /// A direct connection, whose sides can go to threads.
-    Sealed(Sealed),
+    Sealed(Box<Sealed>),
     /// Anything else that moves bytes.
     Other(Box<dyn BulkIo>),
 }
@@ -62,7 +62,7 @@ pub enum Carrier {
 impl BulkStream {
     /// Over a direct connection.
     pub(super) fn sealed(sealed: Sealed) -> Self {
-        Self { carrier: Carrier::Sealed(sealed), permit: None }
+        Self { carrier: Carrier::Sealed(Box::new(sealed)), permit: None }
     }
 
     /// Over something else.
@@ -79,7 +79,7 @@ impl BulkStream {
 impl AsyncRead for BulkStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match &mut self.carrier {
-            Carrier::Sealed(sealed) => Pin::new(sealed).poll_read(cx, buf),
+            Carrier::Sealed(sealed) => Pin::new(sealed.as_mut()).poll_read(cx, buf),
             Carrier::Other(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
@@ -88,21 +88,21 @@ impl AsyncRead for BulkStream {
 impl AsyncWrite for BulkStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match &mut self.carrier {
-            Carrier::Sealed(sealed) => Pin::new(sealed).poll_write(cx, bytes),
+            Carrier::Sealed(sealed) => Pin::new(sealed.as_mut()).poll_write(cx, bytes),
             Carrier::Other(stream) => Pin::new(stream).poll_write(cx, bytes),
         }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.carrier {
-            Carrier::Sealed(sealed) => Pin::new(sealed).poll_flush(cx),
+            Carrier::Sealed(sealed) => Pin::new(sealed.as_mut()).poll_flush(cx),
             Carrier::Other(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.carrier {
-            Carrier::Sealed(sealed) => Pin::new(sealed).poll_shutdown(cx),
+            Carrier::Sealed(sealed) => Pin::new(sealed.as_mut()).poll_shutdown(cx),
             Carrier::Other(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }

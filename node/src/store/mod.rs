@@ -7,6 +7,7 @@ mod check;
 mod error;
 mod export;
 mod files;
+mod hashing;
 mod index;
 mod layout;
 mod lock;
@@ -35,9 +36,10 @@ pub use self::check::{DiskUsage, RebuildReport, VerifyReport};
 pub use self::error::{ReadError, ReceiveError, StoreError};
 pub use self::export::{Export, ExportError};
 pub use self::pins::PinRecord;
-pub use self::publish::{PublishError, Published};
+pub use self::publish::{PublishError, Published, Publisher};
 pub use self::published::{FileStamp, PublishMode, PublishedRecord};
 pub use self::reader::BlobReader;
+pub(crate) use self::slot::locked;
 pub use self::slot::{BlobStatus, Location, Withdrawn};
 pub use self::writer::{BlobWriter, Receipt};
 
@@ -45,7 +47,7 @@ use self::error::AtPath;
 use self::index::Index;
 use self::layout::{Layout, remove_if_there, sync_folder_of};
 use self::lock::ProcessLock;
-use self::slot::{Slot, locked};
+use self::slot::Slot;
 use self::writer::ScratchPool;
 
 /// What can be set about a store.
@@ -80,6 +82,8 @@ struct Shared {
     pins: Mutex<BTreeMap<BlobHash, PinRecord>>,
     index: Mutex<Index>,
     scratch: ScratchPool,
+    /// Who puts a published blob into place holds one of these, by its hash.
+    installs: [Mutex<()>; 16],
     #[cfg(test)]
     fail_sync: std::sync::atomic::AtomicBool,
     _lock: ProcessLock,
@@ -111,6 +115,7 @@ impl Store {
             pins: Mutex::new(pins::read_all(&layout)?),
             index: Mutex::new(index),
             scratch: ScratchPool::default(),
+            installs: Default::default(),
             layout,
             config,
             #[cfg(test)]
@@ -147,7 +152,7 @@ impl Store {
 
     /// The SHA-256 of a published blob.
     pub fn sha256(&self, hash: BlobHash) -> Option<Sha256> {
-        self.shared.slot(hash)?.state().published.as_ref().map(|record| record.sha256)
+        self.shared.slot(hash)?.state().published.as_ref()?.sha256
     }
 
     /// Opens a blob, complete or not, for reading.

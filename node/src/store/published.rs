@@ -50,8 +50,9 @@ impl FileStamp {
 pub struct PublishedRecord {
     /// The blob.
     pub hash: BlobHash,
-    /// The file's SHA-256.
-    pub sha256: Sha256,
+    /// The file's SHA-256, unless it was published without.
+    #[serde(default)]
+    pub sha256: Option<Sha256>,
     /// The file, absolute, symlinks resolved.
     pub path: PathBuf,
     /// What it looked like when it was read.

@@ -16,7 +16,7 @@ use super::published::{PublishMode, PublishedRecord};
 use super::writer::BlobWriter;
 
 /// Takes a lock even if another thread panicked with it: every change under these locks is complete at every point where it may panic.
-pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -1,20 +1,30 @@
-//! Caps on payload, one for each direction, shared by all streams whatever carries them. A stream asks before each few bytes and is told
-//! when they may pass: who asked first passes first, so streams take turns. Only the stream's own task waits, and dropping it ends the
-//! wait.
+//! Caps on payload for each direction: over all peers, over those of the local network, over the others. They are shared by all streams
+//! whatever carries them. A stream asks before each few bytes and is told when they may pass: who asked first passes first, so streams
+//! take turns. Only the stream's own task or thread waits; dropping the task or stopping the thread ends the wait.
 
 use std::num::NonZeroU64;
 use std::sync::{Arc, Mutex};
+use std::thread;
 use std::time::{Duration, Instant};
 
+use p2pweights_protocol::engine::PeerClass;
+use tokio_util::sync::CancellationToken;
+
 use super::locked;
+use crate::config::RateLimits;
 
 /// Bytes that pass at a time take about this long: much longer than a timer is late by, short enough that streams take turns smoothly.
 const TURN: Duration = Duration::from_millis(20);
+/// The same under two caps. What one cap let pass and the other holds back comes on top once the other has room, one turn for each
+/// stream: with fifty streams a quarter of a second's worth, which is a fortieth of ten seconds.
+const TURN_UNDER_TWO: Duration = Duration::from_millis(5);
 /// Fewest bytes of a turn; fewer are mostly headers.
 const TURN_BYTES_MIN: u64 = 1024;
 /// How far what passes may lag behind the cap and still catch up. A task that wakes late must not lose its share; over ten seconds this is
 /// one hundredth.
 const CATCH_UP: Duration = Duration::from_millis(100);
+/// How long a waiting thread looks away from its stop.
+const STOP_LOOK: Duration = Duration::from_millis(50);
 
 /// The arithmetic of a cap, in whole nanoseconds: time is an argument.
 #[derive(Debug)]
@@ -42,50 +52,90 @@ impl Bucket {
         Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }
 
-    fn turn_bytes(&self) -> u64 {
-        let bytes = u128::from(self.bytes_per_s.get()) * TURN.as_nanos() / 1_000_000_000;
+    /// What passes in this time.
+    fn bytes_in(&self, turn: Duration) -> u64 {
+        let bytes = u128::from(self.bytes_per_s.get()) * turn.as_nanos() / 1_000_000_000;
         u64::try_from(bytes).unwrap_or(u64::MAX).max(TURN_BYTES_MIN)
     }
 }
 
-/// A cap that all streams of one direction share, or none.
+type Shared = Arc<Mutex<Bucket>>;
+
+/// What the streams of one direction to peers of one class keep to: up to two caps, or none.
 #[derive(Debug, Clone, Default)]
-pub struct Cap(Option<Arc<Mutex<Bucket>>>);
+pub struct Cap {
+    /// The narrower first: what has passed the last one goes at once, so that one holds to the byte.
+    buckets: Vec<Shared>,
+}
 
 impl Cap {
-    /// A cap of so many bytes a second; `None`: whatever the link gives.
-    pub fn new(bytes_per_s: Option<NonZeroU64>) -> Self {
-        Self(bytes_per_s.map(|rate| Arc::new(Mutex::new(Bucket::new(rate)))))
+    fn new(buckets: impl IntoIterator<Item = Option<Shared>>) -> Self {
+        Self { buckets: buckets.into_iter().flatten().collect() }
     }
 
     /// Whether there is one.
     pub fn is_set(&self) -> bool {
-        self.0.is_some()
+        !self.buckets.is_empty()
     }
 
     /// The most bytes that may be asked for at a time.
     pub fn turn_bytes(&self) -> usize {
-        self.0.as_ref().map_or(usize::MAX, |bucket| usize::try_from(locked(bucket).turn_bytes()).unwrap_or(usize::MAX))
+        let turn = if self.buckets.len() > 1 { TURN_UNDER_TWO } else { TURN };
+        let least = self.buckets.iter().map(|bucket| locked(bucket).bytes_in(turn)).min();
+        least.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(usize::MAX)
     }
 
     /// Waits until so many bytes may pass.
     pub async fn pass(&self, bytes: usize) {
-        let Some(bucket) = &self.0 else { return };
-        let now = tokio::time::Instant::now().into_std();
-        let at = locked(bucket).take(now, bytes as u64);
-        if at > now {
-            tokio::time::sleep_until(at.into()).await;
+        for bucket in &self.buckets {
+            let now = tokio::time::Instant::now().into_std();
+            let at = locked(bucket).take(now, bytes as u64);
+            if at > now {
+                tokio::time::sleep_until(at.into()).await;
+            }
         }
+    }
+
+    /// The same for a thread of its own; `false` if it was stopped, which it notices within a twentieth of a second.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for streams on threads of their own"))]
+    pub fn pass_blocking(&self, bytes: usize, stop: &CancellationToken) -> bool {
+        for bucket in &self.buckets {
+            let mut now = Instant::now();
+            let at = locked(bucket).take(now, bytes as u64);
+            while at > now {
+                if stop.is_cancelled() {
+                    return false;
+                }
+                thread::sleep((at - now).min(STOP_LOOK));
+                now = Instant::now();
+            }
+        }
+        true
     }
 }
 
-/// The caps of a node.
+/// The caps of one direction.
 #[derive(Debug, Clone, Default)]
 pub struct Caps {
-    /// On what goes out.
-    pub upload: Cap,
-    /// On what comes in.
-    pub download: Cap,
+    lan: Cap,
+    wan: Cap,
+}
+
+impl Caps {
+    /// Caps that hold to these limits.
+    pub fn new(limits: RateLimits) -> Self {
+        let bucket = |rate: Option<NonZeroU64>| rate.map(|rate| Arc::new(Mutex::new(Bucket::new(rate))));
+        let total = bucket(limits.total);
+        Self { lan: Cap::new([bucket(limits.lan), total.clone()]), wan: Cap::new([bucket(limits.wan), total]) }
+    }
+
+    /// What a stream keeps to whose peer is this near.
+    pub fn of(&self, class: PeerClass) -> &Cap {
+        match class {
+            PeerClass::Lan => &self.lan,
+            PeerClass::Wan | PeerClass::Metered | PeerClass::Relay => &self.wan,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -96,24 +146,66 @@ mod tests {
 
     use super::*;
 
-    /// Streams that have more to send than may pass, for so long, each waking late by what `late` says; returns the bytes of each.
-    fn busy(rate: u64, streams: usize, seconds: u64, mut late: impl FnMut(usize) -> Duration) -> Vec<u64> {
-        let mut bucket = Bucket::new(NonZeroU64::new(rate).unwrap());
+    /// A stream in virtual time that has more to send than may pass, from one moment to another.
+    #[derive(Clone)]
+    struct Stream {
+        buckets: Vec<Shared>,
+        from: Duration,
+        to: Duration,
+    }
+
+    fn bucket(rate: u64) -> Shared {
+        Arc::new(Mutex::new(Bucket::new(NonZeroU64::new(rate).unwrap())))
+    }
+
+    /// What passes, when and of which stream, in order; each stream wakes late by what `late` says.
+    fn run(streams: &[Stream], mut late: impl FnMut(usize) -> Duration) -> Vec<(Duration, usize, u64)> {
         let start = Instant::now();
-        let turn = bucket.turn_bytes();
-        let mut bytes = vec![0; streams];
-        // When each stream next asks.
-        let mut asking: BTreeSet<(Instant, usize)> = (0..streams).map(|stream| (start, stream)).collect();
-        while let Some((now, stream)) = asking.pop_first() {
-            let at = bucket.take(now, turn);
+        let turns: Vec<u64> = streams.iter().map(|stream| Cap { buckets: stream.buckets.clone() }.turn_bytes() as u64).collect();
+        let mut passed = Vec::new();
+        // When each stream next asks, and of which of its buckets.
+        let mut asking: BTreeSet<(Instant, usize, usize)> =
+            streams.iter().enumerate().map(|(stream, of)| (start + of.from, stream, 0)).collect();
+        while let Some((now, stream, nth)) = asking.pop_first() {
+            let Stream { buckets, to, .. } = &streams[stream];
+            let at = locked(&buckets[nth]).take(now, turns[stream]);
             // A timer rings no earlier than it should; what need not wait is not late.
             let passes = if at > now { at + late(stream) } else { now };
-            if passes < start + Duration::from_secs(seconds) {
-                bytes[stream] += turn;
-                asking.insert((passes, stream));
+            let next = (nth + 1) % buckets.len();
+            if next == 0 && passes < start + *to {
+                passed.push((passes - start, stream, turns[stream]));
+            }
+            if passes < start + *to {
+                asking.insert((passes, stream, next));
             }
         }
+        passed.sort();
+        passed
+    }
+
+    /// Streams under one cap, for so long; returns the bytes of each.
+    fn busy(rate: u64, streams: usize, seconds: u64, late: impl FnMut(usize) -> Duration) -> Vec<u64> {
+        let stream = Stream { buckets: vec![bucket(rate)], from: Duration::ZERO, to: Duration::from_secs(seconds) };
+        let mut bytes = vec![0; streams];
+        for (_, stream, turn) in run(&vec![stream; streams], late) {
+            bytes[stream] += turn;
+        }
         bytes
+    }
+
+    /// The most that passes in any ten seconds.
+    fn most_in_ten_seconds(passed: &[(Duration, usize, u64)], counts: impl Fn(usize) -> bool) -> u64 {
+        let counted: Vec<_> = passed.iter().filter(|(_, stream, _)| counts(*stream)).collect();
+        let (mut first, mut sum, mut most) = (0, 0, 0);
+        for (at, _, bytes) in &counted {
+            sum += bytes;
+            while *at - counted[first].0 >= Duration::from_secs(10) {
+                sum -= counted[first].2;
+                first += 1;
+            }
+            most = most.max(sum);
+        }
+        most
     }
 
     fn assert_held(rate: u64, seconds: u64, bytes: &[u64]) {
@@ -154,15 +246,67 @@ mod tests {
         assert!(most - least <= most / 20, "{bytes:?}");
     }
 
+    /// Fifty peers near and fifty far, who come and go so that now one cap is the narrow one, now another.
+    #[test]
+    fn near_far_and_all_hold_at_once_in_every_ten_seconds() {
+        for (total, lan, wan) in
+            [(10_000_000, 9_000_000, 9_000_000), (10_000_000, 2_000_000, 50_000_000), (3_000_000, 2_000_000, 2_000_000)]
+        {
+            let (all, near, far) = (bucket(total), bucket(lan), bucket(wan));
+            let seconds = |from: u64, to: u64| (Duration::from_secs(from), Duration::from_secs(to));
+            let mut streams = Vec::new();
+            for nth in 0..100 {
+                let is_near = nth % 2 == 0;
+                let own = if is_near { &near } else { &far };
+                let (from, to) = if is_near { seconds(0, 60) } else { seconds(15, 35) };
+                streams.push(Stream { buckets: vec![Arc::clone(own), Arc::clone(&all)], from, to });
+            }
+            let passed = run(&streams, |stream| Duration::from_micros(100 * (stream as u64 % 20)));
+            let held = |cap: u64, counts: fn(usize) -> bool| {
+                let most = most_in_ten_seconds(&passed, counts);
+                assert!(most * 20 <= cap * 10 * 21, "{most} bytes under {cap} bytes/s; all three: {total} {lan} {wan}");
+            };
+            held(total, |_| true);
+            held(lan, |stream| stream % 2 == 0);
+            held(wan, |stream| stream % 2 == 1);
+            // What is allowed is used: by the near alone at first, by both later.
+            let between = |from: u64, to: u64| {
+                let (from, to) = seconds(from, to);
+                passed.iter().filter(|(at, ..)| (from..to).contains(at)).map(|(.., bytes)| bytes).sum::<u64>()
+            };
+            let full = [(between(0, 10), total.min(lan)), (between(20, 30), total.min(lan + wan))];
+            for (bytes, cap) in full {
+                assert!(bytes * 20 >= cap * 10 * 19, "{bytes} bytes where {cap} bytes/s may pass");
+            }
+        }
+    }
+
+    #[test]
+    fn a_thread_waits_as_a_task_does_until_it_is_stopped() {
+        let limits = RateLimits { lan: NonZeroU64::new(1_000_000), ..RateLimits::default() };
+        let caps = Caps::new(limits);
+        let (cap, stop) = (caps.of(PeerClass::Lan), CancellationToken::new());
+        let began = Instant::now();
+        assert!(cap.pass_blocking(100_000, &stop) && cap.pass_blocking(1_000_000_000, &stop));
+        assert!(began.elapsed() >= Duration::from_millis(99));
+        assert!(caps.of(PeerClass::Wan).pass_blocking(usize::MAX, &stop), "no cap there");
+        let waiting = thread::scope(|scope| {
+            let waiting = scope.spawn(|| cap.pass_blocking(1, &stop));
+            stop.cancel();
+            waiting.join().unwrap()
+        });
+        assert!(!waiting, "it would wait a quarter of an hour");
+    }
+
     #[tokio::test]
     async fn only_who_asks_waits_and_a_wait_can_be_given_up() {
-        let cap = Cap::new(NonZeroU64::new(1_000_000));
+        let cap = Cap::new([Some(bucket(1_000_000))]);
         let began = Instant::now();
         assert!(cap.pass(300_000).now_or_never().is_some(), "the first may pass at once");
         assert!(cap.pass(1).now_or_never().is_none(), "a third of a second is spent already");
         cap.pass(1).await;
         assert!(began.elapsed() >= Duration::from_millis(299));
-        let none = Cap::new(None);
+        let none = Cap::default();
         assert!(none.pass(usize::MAX).now_or_never().is_some());
         assert_eq!((none.is_set(), none.turn_bytes()), (false, usize::MAX));
     }

@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use p2pweights_protocol::verify::Feed;
 use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
 
-use super::Cap;
 use super::budget::{Budget, Share};
+use super::{Bonds, Cap};
 use crate::net::{Look, RecordReader};
 
 /// What one read may bring: enough for few system calls, little enough to stay in a core's own cache.
@@ -29,6 +30,7 @@ pub struct SocketFeed<B> {
     /// Held while bytes flow.
     share: Option<Share>,
     runtime: Handle,
+    stop: CancellationToken,
     /// Time without a byte after which the stream is given up, as long as something is asked for.
     silence: Duration,
     is_busy: B,
@@ -41,9 +43,11 @@ pub struct SocketFeed<B> {
 }
 
 impl<B: Fn() -> bool> SocketFeed<B> {
-    /// `is_busy` says whether something is asked for.
-    pub fn new(reader: RecordReader, cap: Cap, budget: Budget, runtime: Handle, silence: Duration, is_busy: B) -> Self {
-        Self { reader, cap, budget, share: None, runtime, silence, is_busy, joined: Vec::new(), is_spent: false, over: None }
+    /// `bonds` say what it must keep within and what ends it, `is_busy` whether something is asked for.
+    pub fn new(reader: RecordReader, bonds: Bonds, silence: Duration, is_busy: B) -> Self {
+        let Bonds { cap, budget, stop, .. } = bonds;
+        let (joined, is_spent, share, over) = (Vec::new(), false, None, None);
+        Self { reader, cap, budget, share, runtime: Handle::current(), stop, silence, is_busy, joined, is_spent, over }
     }
 
     /// Makes the next record's payload available if it can be had without waiting.
@@ -55,8 +59,8 @@ impl<B: Fn() -> bool> SocketFeed<B> {
             let room = if self.share.is_some() { READ_BYTES } else { 0 };
             match self.reader.look(room, self.cap.turn_bytes())? {
                 Look::Read(count) => {
-                    if self.cap.is_set() {
-                        self.runtime.block_on(self.cap.pass(count));
+                    if !self.cap.pass_blocking(count, &self.stop) {
+                        return Err(io::ErrorKind::UnexpectedEof.into());
                     }
                     if self.share.is_none() && count >= FLOWING {
                         self.share = Some(self.budget.take_blocking(FLOW_BYTES, &self.runtime));
@@ -155,7 +159,9 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
 
+    use tokio::sync::mpsc;
     use tokio::task::spawn_blocking;
+    use tokio_util::task::TaskTracker;
 
     use super::super::outlet::SocketOutlet;
     use super::*;
@@ -163,13 +169,23 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(20);
 
+    fn bonds() -> Bonds {
+        Bonds {
+            facts: mpsc::channel(1).0,
+            cap: Cap::default(),
+            budget: Budget::new(1 << 20),
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        }
+    }
+
     #[tokio::test]
     async fn a_thread_reads_what_a_thread_wrote_whatever_the_pieces() {
         let (ours, theirs) = sealed_pair();
         let (Sealed { writer, .. }, Sealed { reader, .. }) = (ours, theirs);
         let pieces = [64, 64, 16 * 1024, 60, 3, 16 * 1024, 5000, 40_000, 1, 64, 16 * 1024 - 1];
         let writing = spawn_blocking(move || {
-            let mut outlet = SocketOutlet::new(writer.blocking(), Cap::default(), Handle::current(), PATIENCE);
+            let mut outlet = SocketOutlet::new(writer.blocking(), Cap::default(), CancellationToken::new(), PATIENCE);
             for (number, piece) in pieces.iter().cycle().take(2000).enumerate() {
                 outlet.write_all(&vec![number as u8; *piece]).expect("written");
             }
@@ -178,8 +194,7 @@ mod tests {
             outlet
         });
         let reading = spawn_blocking(move || {
-            let mut feed =
-                SocketFeed::new(reader.blocking(), Cap::default(), Budget::new(1 << 20), Handle::current(), PATIENCE, || true);
+            let mut feed = SocketFeed::new(reader.blocking(), bonds(), PATIENCE, || true);
             // Taken in other pieces than it was written, so that some lie across records.
             let total = pieces.iter().cycle().take(2000).sum::<usize>();
             let mut expected = pieces.iter().cycle().take(2000).enumerate().flat_map(|(n, piece)| vec![n as u8; *piece]);
@@ -203,10 +218,10 @@ mod tests {
     async fn nothing_at_hand_is_said_and_a_part_of_something_is_kept() {
         let (ours, theirs) = sealed_pair();
         let feed_end = theirs.reader.blocking();
-        let mut outlet = SocketOutlet::new(ours.writer.blocking(), Cap::default(), Handle::current(), PATIENCE);
+        let mut outlet = SocketOutlet::new(ours.writer.blocking(), Cap::default(), CancellationToken::new(), PATIENCE);
         let (asked, answer) = std::sync::mpsc::channel();
         let reading = spawn_blocking(move || {
-            let mut feed = SocketFeed::new(feed_end, Cap::default(), Budget::new(1 << 20), Handle::current(), PATIENCE, || true);
+            let mut feed = SocketFeed::new(feed_end, bonds(), PATIENCE, || true);
             asked.send(feed.has(10)).expect("listened to");
             let got = feed.take(10).expect("there").to_vec();
             (got, feed.has(1), feed.take(1).map(<[u8]>::to_vec))
@@ -235,9 +250,7 @@ mod tests {
         let reading = spawn_blocking(move || {
             // Not busy the first time it is asked: waits on. Then busy.
             let asked = move || looked.swap(true, Ordering::SeqCst) && is_busy.swap(true, Ordering::SeqCst);
-            SocketFeed::new(reader, Cap::default(), Budget::new(1 << 20), Handle::current(), silence, asked)
-                .take(1)
-                .map(<[u8]>::to_vec)
+            SocketFeed::new(reader, bonds(), silence, asked).take(1).map(<[u8]>::to_vec)
         });
         let error = reading.await.expect("no panic").expect_err("silence");
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);

@@ -16,7 +16,7 @@ mod writers;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use p2pweights_protocol::engine::{FetchOutcome, Input, ServeOutcome};
+use p2pweights_protocol::engine::{FetchOutcome, Input, PeerClass, ServeOutcome};
 use p2pweights_protocol::geometry::Span;
 use p2pweights_protocol::ids::{BlobHash, PeerId, RequestId};
 use p2pweights_protocol::wire::BulkRequest;
@@ -75,8 +75,11 @@ pub struct Transfers {
     connector: BulkConnector,
     store: Store,
     facts: Facts,
-    caps: Caps,
+    upload: Caps,
+    download: Caps,
     budget: Budget,
+    /// How near each connected peer is.
+    classes: BTreeMap<PeerId, PeerClass>,
     tasks: TaskTracker,
     stop: CancellationToken,
     writers: Arc<Writers>,
@@ -86,8 +89,8 @@ pub struct Transfers {
 }
 
 impl Transfers {
-    /// No transfers yet; all of them together keep within the caps and the budget.
-    pub fn new(connector: BulkConnector, store: Store, facts: Facts, caps: Caps, budget: Budget) -> Self {
+    /// No transfers yet; all of them together keep within the caps on what goes out and what comes in, and within the budget.
+    pub fn new(connector: BulkConnector, store: Store, facts: Facts, upload: Caps, download: Caps, budget: Budget) -> Self {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let writers = Arc::new(Writers::new(store.clone()));
         let syncer = Syncer::start(Arc::clone(&writers), facts.clone(), &tasks);
@@ -95,8 +98,10 @@ impl Transfers {
             connector,
             store,
             facts,
-            caps,
+            upload,
+            download,
             budget,
+            classes: BTreeMap::new(),
             tasks,
             stop,
             writers,
@@ -104,6 +109,11 @@ impl Transfers {
             receivers: BTreeMap::new(),
             waiting: Arc::new(Waiting::default()),
         }
+    }
+
+    /// A peer is connected.
+    pub fn meet(&mut self, peer: PeerId, class: PeerClass) {
+        self.classes.insert(peer, class);
     }
 
     /// Asks a provider for a span. Ends with exactly one [`Input::FetchEnded`].
@@ -115,7 +125,7 @@ impl Transfers {
                 self.connector.clone(),
                 Arc::clone(&self.writers),
                 self.syncer.handle(),
-                self.bonds(&self.caps.download),
+                self.bonds(provider, &self.download),
             );
             self.receivers.insert(provider, receiver);
         }
@@ -128,7 +138,7 @@ impl Transfers {
 
     /// A peer opened a bulk stream: serve it.
     pub fn accept(&self, peer: PeerId, stream: BulkStream) {
-        send::start(peer, stream, self.store.clone(), Arc::clone(&self.waiting), self.bonds(&self.caps.upload));
+        send::start(peer, stream, self.store.clone(), Arc::clone(&self.waiting), self.bonds(peer, &self.upload));
     }
 
     /// Serves a request.
@@ -150,6 +160,7 @@ impl Transfers {
 
     /// The peer is gone: its streams are of no use any more.
     pub fn forget(&mut self, peer: PeerId) {
+        self.classes.remove(&peer);
         self.receivers.remove(&peer);
     }
 
@@ -172,10 +183,10 @@ impl Transfers {
         self.tasks.wait().await;
     }
 
-    fn bonds(&self, cap: &Cap) -> Bonds {
+    fn bonds(&self, peer: PeerId, caps: &Caps) -> Bonds {
         Bonds {
             facts: self.facts.clone(),
-            cap: cap.clone(),
+            cap: caps.of(self.classes.get(&peer).copied().unwrap_or(PeerClass::Wan)).clone(),
             budget: self.budget.clone(),
             tasks: self.tasks.clone(),
             stop: self.stop.child_token(),

@@ -4,7 +4,7 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
-use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
 
 use super::Cap;
 use crate::net::RecordWriter;
@@ -20,15 +20,15 @@ pub struct SocketOutlet {
     /// Small writes; they go out before anything that follows them.
     small: Vec<u8>,
     cap: Cap,
-    runtime: Handle,
+    stop: CancellationToken,
     /// How long the peer may take nothing.
     patience: Duration,
 }
 
 impl SocketOutlet {
-    /// Keeps within the cap.
-    pub fn new(writer: RecordWriter, cap: Cap, runtime: Handle, patience: Duration) -> Self {
-        Self { writer, small: Vec::with_capacity(2 * SMALL), cap, runtime, patience }
+    /// Keeps within the cap; `stop` ends a wait for it.
+    pub fn new(writer: RecordWriter, cap: Cap, stop: CancellationToken, patience: Duration) -> Self {
+        Self { writer, small: Vec::with_capacity(2 * SMALL), cap, stop, patience }
     }
 
     fn seal_small(&mut self) -> io::Result<()> {
@@ -45,7 +45,9 @@ impl SocketOutlet {
             let most = self.cap.turn_bytes().min(self.writer.queued());
             if self.cap.is_set() {
                 // Waiting for the cap is not the peer's fault, and not counted against it.
-                self.runtime.block_on(self.cap.pass(most));
+                if !self.cap.pass_blocking(most, &self.stop) {
+                    return Err(io::ErrorKind::BrokenPipe.into());
+                }
             }
             let mut left = most;
             while left > 0 {

@@ -14,7 +14,6 @@ use p2pweights_protocol::limits;
 use p2pweights_protocol::verify::{DecodeError, Feed, SpanSink, decode_span};
 use p2pweights_protocol::wire::{BULK_RESPONSE_BYTES, BulkRequest, BulkResponse, BulkStatus};
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf};
-use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -22,11 +21,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
-use super::budget::Budget;
 use super::buffers::{self, BUFFER_BYTES, BlockingReader, Filled, Pool};
 use super::feed::SocketFeed;
 use super::sync::{SyncHandle, store_failed};
-use super::{Bonds, Cap, Fact, Facts, Writers, locked};
+use super::{Bonds, Fact, Writers, locked};
 use crate::net::{BulkConnector, BulkIo, BulkStream, Carrier, Sealed};
 use crate::store::{Receipt, ReceiveError, StoreError};
 
@@ -58,11 +56,11 @@ impl Drop for Receiver {
 impl Receiver {
     /// Opens the stream in the background.
     pub fn start(provider: PeerId, connector: BulkConnector, writers: Arc<Writers>, syncer: SyncHandle, bonds: Bonds) -> Self {
-        let Bonds { facts, cap, budget, tasks, stop } = bonds;
+        let (tasks, stop) = (bonds.tasks.clone(), bonds.stop.clone());
         let (requests, queue) = mpsc::channel(QUEUE);
         let open = Open::default();
         let receiver = Self { requests, open: Arc::clone(&open), stop: stop.clone() };
-        let task = Task { provider, open, store_failed: AtomicBool::new(false), writers, syncer, facts, cap, budget };
+        let task = Task { provider, open, store_failed: AtomicBool::new(false), writers, syncer, bonds };
         let tracker = tasks.clone();
         tasks.spawn(async move { task.run(connector, queue, stop, tracker).await });
         receiver
@@ -102,9 +100,7 @@ struct Task {
     store_failed: AtomicBool,
     writers: Arc<Writers>,
     syncer: SyncHandle,
-    facts: Facts,
-    cap: Cap,
-    budget: Budget,
+    bonds: Bonds,
 }
 
 impl Task {
@@ -139,7 +135,7 @@ impl Task {
         let task = Arc::new(self);
         let (carrier, _permit) = stream.into_parts();
         let decoding = match carrier {
-            Carrier::Sealed(sealed) => Arc::clone(&task).exchange_directly(sealed, &mut queue, stop, &tasks).await,
+            Carrier::Sealed(sealed) => Arc::clone(&task).exchange_directly(*sealed, &mut queue, stop, &tasks).await,
             Carrier::Other(stream) => Arc::clone(&task).exchange_by_task(stream, &mut queue, stop, &tasks).await,
         };
         // Its source is gone, so the decoder comes to its end; what it has begun it reports itself.
@@ -161,7 +157,7 @@ impl Task {
         let Sealed { reader, mut writer } = sealed;
         let open = Arc::clone(&self.open);
         let is_busy = move || !locked(&open).is_empty();
-        let feed = SocketFeed::new(reader.blocking(), self.cap.clone(), self.budget.clone(), Handle::current(), SILENCE, is_busy);
+        let feed = SocketFeed::new(reader.blocking(), self.bonds.clone(), SILENCE, is_busy);
         let mut decoding = tasks.spawn_blocking(move || self.decode(feed));
         tokio::select! {
             () = write_requests(&mut writer, queue) => (),
@@ -197,7 +193,7 @@ impl Task {
     /// Moves bytes from the stream to the decoder, as many at a time as are there and may pass. What may not yet pass is not read, so that
     /// the sender learns of it.
     async fn read_answers(&self, mut reader: ReadHalf<Box<dyn BulkIo>>, filled: mpsc::Sender<Filled>, pool: Pool) {
-        let most = self.cap.turn_bytes().min(BUFFER_BYTES);
+        let most = self.bonds.cap.turn_bytes().min(BUFFER_BYTES);
         // A stream that is silent holds no more than this.
         let mut first = vec![0; most.min(FIRST_BYTES)];
         loop {
@@ -208,7 +204,7 @@ impl Task {
                 Err(_) if locked(&self.open).is_empty() => continue,
                 Err(_) => return warn!(peer = %self.provider, "bulk stream silent for too long"),
             };
-            let share = self.budget.take(2 * BUFFER_BYTES).await;
+            let share = self.bonds.budget.take(2 * BUFFER_BYTES).await;
             let mut buffer = pool.take();
             buffer.extend_from_slice(&first[..count]);
             while buffer.len() < most {
@@ -218,7 +214,7 @@ impl Task {
                     _ => break,
                 }
             }
-            self.cap.pass(buffer.len()).await;
+            self.bonds.cap.pass(buffer.len()).await;
             if filled.send((buffer, share)).await.is_err() {
                 return;
             }
@@ -304,7 +300,7 @@ impl Task {
 
     fn tell(&self, fact: Fact) {
         // Fails only when the driver has gone.
-        let _ = self.facts.blocking_send(fact);
+        let _ = self.bonds.facts.blocking_send(fact);
     }
 
     /// The stream is over: so is all that was asked on it.
@@ -315,7 +311,7 @@ impl Task {
         let lost = std::mem::take(&mut *locked(&self.open));
         for request in lost.into_keys() {
             let input = Input::FetchEnded { request, outcome, verified_groups: 0 };
-            if self.facts.send(Fact::Engine(input)).await.is_err() {
+            if self.bonds.facts.send(Fact::Engine(input)).await.is_err() {
                 return;
             }
         }

@@ -12,7 +12,6 @@ use p2pweights_protocol::ids::{BlobHash, PeerId, RequestId};
 use p2pweights_protocol::limits;
 use p2pweights_protocol::wire::{BULK_REQUEST_BYTES, BulkRequest, BulkResponse, BulkStatus};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, WriteHalf};
-use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -145,7 +144,7 @@ pub fn start(peer: PeerId, stream: BulkStream, store: Store, waiting: Arc<Waitin
     tasks.spawn(async move {
         let (carrier, _permit) = stream.into_parts();
         let encoding = match carrier {
-            Carrier::Sealed(sealed) => Arc::clone(&server).exchange_directly(sealed, cap, stop, &tracker).await,
+            Carrier::Sealed(sealed) => Arc::clone(&server).exchange_directly(*sealed, cap, stop, &tracker).await,
             Carrier::Other(stream) => Arc::clone(&server).exchange_by_task(stream, cap, stop, &tracker).await,
         };
         // Both ends of the encoder's channels are gone, so it comes to its end.
@@ -177,7 +176,7 @@ impl Server {
         let Sealed { reader, writer } = sealed;
         let (orders, queue) = mpsc::channel(ORDERS);
         let encoder = Arc::clone(&self);
-        let out = SocketOutlet::new(writer.blocking(), cap, Handle::current(), WRITE_TIMEOUT);
+        let out = SocketOutlet::new(writer.blocking(), cap, stop.clone(), WRITE_TIMEOUT);
         let mut encoding = tasks.spawn_blocking(move || encoder.encode(queue, out));
         tokio::select! {
             () = self.read_requests(reader, orders) => (),

@@ -7,6 +7,7 @@
 mod decode;
 mod encode;
 mod outboard;
+mod runs;
 mod walk;
 
 use bao_tree::{BaoTree, BlockSize, ChunkNum, ChunkRanges, TreeNode};
@@ -14,6 +15,7 @@ use bao_tree::{BaoTree, BlockSize, ChunkNum, ChunkRanges, TreeNode};
 pub use self::decode::{DecodeError, Feed, SpanSink, decode_span};
 pub use self::encode::{EncodeError, encode_span};
 pub use self::outboard::{OutboardBuilder, OutboardError, write_outboard};
+pub use self::runs::{RUN_BYTES, Run, RunBuilder};
 pub use bao_tree::io::sync::ReadAt;
 
 use crate::geometry::{GROUP_CHUNK_LOG, Geometry, Span};

@@ -38,22 +38,18 @@ pub struct OutboardBuilder<W> {
     /// The unfinished group: never empty once there was input, never full for long, so that the last group is known to be the last.
     group: blake3::Hasher,
     group_bytes: u64,
-    /// Groups finished.
-    groups: u64,
-    /// The finished subtrees, largest first, by the binary digits of `groups`; merged only once more input is known to follow,
-    /// because the last merge of all is the root and hashed differently.
-    subtrees: Vec<ChainingValue>,
+    spine: Spine,
 }
 
 impl<W: Write> OutboardBuilder<W> {
     /// Nothing hashed yet; parents will go to `out`.
     pub fn new(out: W) -> Self {
-        Self { out, group: blake3::Hasher::new(), group_bytes: 0, groups: 0, subtrees: Vec::new() }
+        Self { out, group: blake3::Hasher::new(), group_bytes: 0, spine: Spine::default() }
     }
 
     /// Bytes taken so far.
     pub fn bytes(&self) -> u64 {
-        self.groups * GROUP_BYTES + self.group_bytes
+        self.spine.leaves() * GROUP_BYTES + self.group_bytes
     }
 
     /// Takes the next bytes.
@@ -73,43 +69,86 @@ impl<W: Write> OutboardBuilder<W> {
 
     /// A group is full and more input follows, so it is not the root.
     fn finish_group(&mut self) -> io::Result<()> {
-        // Merge what earlier groups completed; each trailing one bit of the count is a subtree waiting for its right half.
-        self.subtrees.push(self.group.finalize_non_root());
-        self.groups += 1;
-        for _ in 0..self.groups.trailing_zeros() {
-            let (left, right) = self.pop_pair()?;
-            self.subtrees.push(merge_subtrees_non_root(&left, &right, Mode::Hash));
-        }
-        // A new hasher, for `reset` of blake3 1.8 does not forget the offset.
-        self.group = blake3::Hasher::new();
-        self.group.set_input_offset(self.groups * GROUP_BYTES);
+        self.spine.push(self.group.finalize_non_root(), &mut self.out)?;
+        self.group = group_hasher(self.spine.leaves());
         self.group_bytes = 0;
         Ok(())
     }
 
-    /// Takes the last two subtrees and writes their parent.
-    fn pop_pair(&mut self) -> io::Result<(ChainingValue, ChainingValue)> {
-        let right = self.subtrees.pop().expect("a merge has a right half");
-        let left = self.subtrees.pop().expect("a merge has a left half");
-        self.out.write_all(&left)?;
-        self.out.write_all(&right)?;
-        Ok((left, right))
-    }
-
     /// No more bytes: the last parents are written. Returns the blob's hash, and the writer for flushing.
     pub fn finish(mut self) -> io::Result<(BlobHash, W)> {
-        if self.groups == 0 {
-            return Ok((BlobHash(*self.group.finalize().as_bytes()), self.out));
+        let root = if self.spine.leaves() == 0 {
+            self.group.finalize()
+        } else {
+            self.spine.finish_root(self.group.finalize_non_root(), &mut self.out)?
+        };
+        Ok((BlobHash(*root.as_bytes()), self.out))
+    }
+}
+
+/// A hasher for the group of this index. A new one each, for `reset` of blake3 1.8 does not forget the offset.
+pub(super) fn group_hasher(index: u64) -> blake3::Hasher {
+    let mut hasher = blake3::Hasher::new();
+    hasher.set_input_offset(index * GROUP_BYTES);
+    hasher
+}
+
+/// The right edge of a growing tree: its finished subtrees, largest first, by the binary digits of the count of leaves. Leaves come in
+/// order, the last one apart, because the last merge of all may be the root, which is hashed differently.
+#[derive(Debug, Default)]
+pub(super) struct Spine {
+    leaves: u64,
+    subtrees: Vec<ChainingValue>,
+}
+
+impl Spine {
+    /// Leaves taken so far.
+    pub fn leaves(&self) -> u64 {
+        self.leaves
+    }
+
+    /// Takes a leaf that is not the last; writes the parents that are finished by it.
+    pub fn push(&mut self, leaf: ChainingValue, out: &mut impl Write) -> io::Result<()> {
+        self.subtrees.push(leaf);
+        self.leaves += 1;
+        // Each trailing zero bit of the count is a subtree that has both halves now.
+        for _ in 0..self.leaves.trailing_zeros() {
+            let (left, right) = self.pop_pair(out)?;
+            self.subtrees.push(merge_subtrees_non_root(&left, &right, Mode::Hash));
         }
-        self.subtrees.push(self.group.finalize_non_root());
+        Ok(())
+    }
+
+    /// Takes the last leaf, of a tree that is a part of a larger one.
+    pub fn finish_part(&mut self, last: ChainingValue, out: &mut impl Write) -> io::Result<ChainingValue> {
+        self.subtrees.push(last);
+        while self.subtrees.len() > 1 {
+            let (left, right) = self.pop_pair(out)?;
+            self.subtrees.push(merge_subtrees_non_root(&left, &right, Mode::Hash));
+        }
+        self.leaves = 0;
+        Ok(self.subtrees.pop().expect("one was pushed above"))
+    }
+
+    /// Takes the last leaf, which is not the first, of a whole tree.
+    pub fn finish_root(&mut self, last: ChainingValue, out: &mut impl Write) -> io::Result<blake3::Hash> {
+        self.subtrees.push(last);
         loop {
-            let (left, right) = self.pop_pair()?;
+            let (left, right) = self.pop_pair(out)?;
             if self.subtrees.is_empty() {
-                let root = merge_subtrees_root(&left, &right, Mode::Hash);
-                return Ok((BlobHash(*root.as_bytes()), self.out));
+                return Ok(merge_subtrees_root(&left, &right, Mode::Hash));
             }
             self.subtrees.push(merge_subtrees_non_root(&left, &right, Mode::Hash));
         }
+    }
+
+    /// Takes the last two subtrees and writes their parent.
+    fn pop_pair(&mut self, out: &mut impl Write) -> io::Result<(ChainingValue, ChainingValue)> {
+        let right = self.subtrees.pop().expect("a merge has a right half");
+        let left = self.subtrees.pop().expect("a merge has a left half");
+        out.write_all(&left)?;
+        out.write_all(&right)?;
+        Ok((left, right))
     }
 }
 

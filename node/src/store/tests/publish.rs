@@ -41,7 +41,7 @@ fn mtime(path: &Path) -> SystemTime {
 fn one_read_gives_both_hashes_and_the_outboard() {
     let dir = TempDir::new().unwrap();
     let store = Store::open(dir.path()).unwrap();
-    for (number, size) in [0, 1, GROUP_BYTES, 3 << 20, (5 << 20) + 77].into_iter().enumerate() {
+    for (number, size) in [0, 1, GROUP_BYTES, 1 << 20, (1 << 20) + 1, 3 << 20, (5 << 20) + 77].into_iter().enumerate() {
         let peer = Peer::with_bytes(size);
         let file = dir.path().join(format!("file-{number}"));
         fs::write(&file, &peer.bytes).unwrap();
@@ -55,8 +55,8 @@ fn one_read_gives_both_hashes_and_the_outboard() {
             })
             .unwrap();
         assert_eq!((published.hash, published.size, published.read, last), (peer.hash, size, true, size));
-        assert_eq!(published.sha256.as_bytes()[..], sha2::Sha256::digest(&peer.bytes)[..]);
-        assert_eq!(store.sha256(peer.hash), Some(published.sha256));
+        assert_eq!(published.sha256.unwrap().as_bytes()[..], sha2::Sha256::digest(&peer.bytes)[..]);
+        assert_eq!(store.sha256(peer.hash), published.sha256);
         assert_eq!(store.blob(peer.hash).unwrap().location == Location::Stored, mode == PublishMode::Copy);
         peer.check_served(&store, &peer.geometry.whole().map(SpanSet::from).unwrap_or_default());
         assert_eq!(store.read_all(peer.hash, size).unwrap(), peer.bytes);
@@ -170,6 +170,77 @@ fn a_file_that_changes_while_it_is_read_is_not_published() {
 }
 
 #[test]
+fn a_file_that_shrinks_under_the_workers_is_not_published() {
+    let dir = TempDir::new().unwrap();
+    let outside = Outside::new(3000);
+    let store = Store::open(dir.path()).unwrap();
+    let result = store.publish_file(&outside.file(), PublishMode::Reference, &mut |bytes| {
+        if bytes == 1 << 20 {
+            fs::OpenOptions::new().write(true).open(outside.file()).unwrap().set_len(30 << 20).unwrap();
+        }
+        ControlFlow::Continue(())
+    });
+    assert!(matches!(result, Err(PublishError::Changed(_))), "{result:?}");
+    assert_eq!(store.blobs(), []);
+    assert_eq!(fs::read_dir(dir.path().join("tmp")).unwrap().count(), 0);
+}
+
+#[test]
+fn many_files_at_once_the_same_one_among_them_twice() {
+    let dir = TempDir::new().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let peers: Vec<Peer> = [5 << 20, 1, (9 << 20) + 1, 20_000, 5 << 20, 3 << 20].map(Peer::with_bytes).into();
+    let files: Vec<PathBuf> = (0..peers.len()).map(|number| dir.path().join(format!("file-{number}"))).collect();
+    files.iter().zip(&peers).for_each(|(file, peer)| fs::write(file, &peer.bytes).unwrap());
+    for (mode, read) in [(PublishMode::Reference, true), (PublishMode::Copy, true), (PublishMode::Copy, false)] {
+        let publisher = store.publisher(mode, files.len(), true);
+        let threads = files.iter().map(|file| || publisher.publish(file, &mut |_| ControlFlow::Continue(())).unwrap());
+        let published: Vec<Published> = std::thread::scope(|scope| {
+            let threads: Vec<_> = threads.map(|thread| scope.spawn(thread)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        for (number, (published, peer)) in published.iter().zip(&peers).enumerate() {
+            assert_eq!(published.hash, peer.hash);
+            assert_eq!(published.sha256.unwrap().as_bytes()[..], sha2::Sha256::digest(&peer.bytes)[..]);
+            // Of two files with the same bytes, the record names one.
+            assert!(published.read == read || [0, 4].contains(&number), "{mode:?} {number}");
+            peer.check_served(&store, &peer.geometry.whole().map(SpanSet::from).unwrap_or_default());
+        }
+    }
+    let blobs = store.blobs();
+    assert_eq!(blobs.len(), peers.len() - 1);
+    let copy = crashed(&store);
+    assert_eq!(Store::open(copy.path()).unwrap().blobs(), blobs);
+}
+
+#[test]
+fn sha256_is_left_out_on_demand_and_read_for_when_it_is_wanted_later() {
+    let dir = TempDir::new().unwrap();
+    let outside = Outside::new(100);
+    let store = Store::open(dir.path()).unwrap();
+    let publish = |store: &Store, with_sha256| {
+        let publisher = store.publisher(PublishMode::Reference, 1, with_sha256);
+        publisher.publish(&outside.file(), &mut |_| ControlFlow::Continue(())).unwrap()
+    };
+    let without = publish(&store, false);
+    assert_eq!((without.hash, without.sha256, without.read), (outside.peer.hash, None, true));
+    assert!(!publish(&store, false).read);
+    // What is on the disk says the same, to one that reads the files and to one that reads the index.
+    let copy = crashed(&store);
+    assert!(!publish(&Store::open(copy.path()).unwrap(), false).read);
+    drop(store);
+    let store = Store::open(dir.path()).unwrap();
+    assert!(!publish(&store, false).read);
+    let with = publish(&store, true);
+    assert!(with.read && with.sha256.is_some());
+    // It is kept, and still left out of what does not want it.
+    assert_eq!(publish(&store, false), Published { read: false, ..without });
+    assert_eq!(publish(&store, true), Published { read: false, ..with });
+    let record = fs::read_to_string(dir.path().join(format!("published/{}.json", with.hash))).unwrap();
+    assert!(record.contains(&with.sha256.unwrap().to_string()), "{record}");
+}
+
+#[test]
 fn removing_a_reference_leaves_the_users_file() {
     let dir = TempDir::new().unwrap();
     let outside = Outside::new(5);
@@ -204,6 +275,6 @@ fn publishing_what_is_being_fetched_or_stored_already() {
     other.send_all(&store);
     fs::write(outside.file(), &other.bytes).unwrap();
     let published = publish(&store, &outside.file(), PublishMode::Reference).unwrap();
-    assert_eq!(store.sha256(other.hash), Some(published.sha256));
+    assert_eq!(store.sha256(other.hash), published.sha256);
     assert_eq!(store.blob(other.hash).unwrap().location, Location::Stored);
 }

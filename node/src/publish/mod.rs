@@ -1,7 +1,12 @@
 //! Publishing a file or a folder: each file hashed once where it lies, then a manifest that names them all.
 
-use std::ops::ControlFlow;
+mod meter;
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use p2pweights_protocol::ids::BlobHash;
 use p2pweights_protocol::link::Link;
@@ -12,16 +17,23 @@ use walkdir::WalkDir;
 
 use crate::failure::phrase;
 use crate::report::{Failure, FailureKind, PublishEvent, PublishRequest, Published};
-use crate::store::{PinRecord, PublishMode, Store};
+use crate::store::{self, PinRecord, PublishError, PublishMode, Publisher, Store, locked};
+use meter::Meter;
 
 /// Folders that hold a tool's own state, not the model: git's, and the download cache of Hugging Face's client.
 const SKIPPED_FOLDERS: [&str; 2] = [".git", ".cache"];
 /// Files that an operating system leaves behind.
 const SKIPPED_FILES: [&str; 2] = [".DS_Store", "Thumbs.db"];
-/// Progress is told at most once in so many bytes.
-const PROGRESS_BYTES: u64 = 32 * 1024 * 1024;
 /// Endings of files that hold weights.
 const WEIGHTS: [&str; 7] = ["safetensors", "gguf", "bin", "pt", "pth", "onnx", "h5"];
+
+/// A file to publish.
+struct File {
+    path: PathBuf,
+    /// What it is called when it is told of.
+    shown: String,
+    bytes: u64,
+}
 
 /// What a publish brought: its result, and the blobs that can be served now.
 #[derive(Debug)]
@@ -46,9 +58,10 @@ pub fn publish(store: &Store, request: &PublishRequest, events: &mpsc::Sender<Pu
     let mode = if request.copy { PublishMode::Copy } else { PublishMode::Reference };
 
     if metadata.is_file() {
-        let mut meter = Meter::new(events, metadata.len());
-        let published = publish_one(store, &request.path, "", mode, &mut meter)?;
         let file_name = request.path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let file = File { path: request.path.clone(), shown: file_name.to_owned(), bytes: metadata.len() };
+        let publisher = store.publisher(mode, 1, !request.no_sha256);
+        let published = publish_one(&publisher, 0, &file, &Meter::new(events, file.bytes))?;
         let link = Link::new(published.hash);
         let link = link.clone().with_name(file_name).unwrap_or(link);
         let (hash, bytes) = (published.hash, published.size);
@@ -60,19 +73,19 @@ pub fn publish(store: &Store, request: &PublishRequest, events: &mpsc::Sender<Pu
     if files.is_empty() {
         return Err(usage(format!("{} holds no file to publish", request.path.display())));
     }
-    let mut meter = Meter::new(events, files.iter().map(|(_, _, bytes)| bytes).sum());
-    let mut shards = Vec::new();
-    for (path, relative, _) in &files {
-        let published = publish_one(store, path, relative.as_str(), mode, &mut meter)?;
-        shards.push(Shard::new(relative.clone(), published.size, published.hash, Some(published.sha256))?);
-    }
+    let (files, paths): (Vec<File>, Vec<ShardPath>) = files.into_iter().unzip();
+    let meter = Meter::new(events, files.iter().map(|file| file.bytes).sum());
+    let published = publish_all(&store.publisher(mode, files.len(), !request.no_sha256), &files, &meter)?;
+    let shards = paths.iter().zip(published);
+    let shards = shards.map(|(path, file)| Shard::new(path.clone(), file.size, file.hash, file.sha256));
+    let shards = shards.collect::<Result<Vec<_>, _>>()?;
     let blobs: Vec<BlobHash> = shards.iter().map(Shard::blake3).collect();
     let metadata = Metadata {
         name,
         revision,
         license,
-        license_file: license_file(&files),
-        openness: openness(&files),
+        license_file: license_file(&paths),
+        openness: openness(&paths),
         ..Metadata::default()
     };
     let manifest = Manifest::new(metadata, shards)?;
@@ -101,21 +114,49 @@ pub fn pin(hash: BlobHash, manifest: &Manifest, fallback: Option<&str>) -> PinRe
     }
 }
 
-fn publish_one(
-    store: &Store,
-    path: &Path,
-    shown: &str,
-    mode: PublishMode,
-    meter: &mut Meter,
-) -> Result<crate::store::Published, Failure> {
-    meter.begin(shown);
-    let published = store.publish_file(path, mode, &mut |bytes| meter.read(bytes))?;
-    meter.end(published.size);
+/// Publishes files, several at a time, the largest first so that none is left to a single core at the end. Returns what each became.
+fn publish_all(publisher: &Publisher, files: &[File], meter: &Meter<'_>) -> Result<Vec<store::Published>, Failure> {
+    let mut order: Vec<usize> = (0..files.len()).collect();
+    order.sort_by_key(|index| Reverse(files[*index].bytes));
+    let (turn, results) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..publisher.files_at_once() {
+            scope.spawn(|| {
+                while let Some(&index) = order.get(turn.fetch_add(1, Ordering::Relaxed)) {
+                    if meter.is_stopped() {
+                        return;
+                    }
+                    let result = publish_one(publisher, index, &files[index], meter);
+                    if result.is_err() {
+                        meter.stop();
+                    }
+                    locked(&results).insert(index, result);
+                }
+            });
+        }
+    });
+    let mut results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
+    // The one that stopped the others says why, not those that it stopped.
+    let why = |error: &PublishError| matches!(error, PublishError::Cancelled);
+    let failed = results.iter().filter_map(|(index, result)| Some((why(result.as_ref().err()?), *index))).min();
+    if let Some(Err(error)) = failed.and_then(|(_, index)| results.remove(&index)) {
+        return Err(error.into());
+    }
+    if results.len() < files.len() {
+        return Err(PublishError::Cancelled.into());
+    }
+    Ok(results.into_values().flatten().collect())
+}
+
+fn publish_one(publisher: &Publisher, index: usize, file: &File, meter: &Meter<'_>) -> Result<store::Published, PublishError> {
+    meter.begin(index, &file.shown, file.bytes);
+    let published = publisher.publish(&file.path, &mut |bytes| meter.read(index, bytes))?;
+    meter.end(index, &published);
     Ok(published)
 }
 
 /// The regular files of a folder, by the path each has in the manifest. Links to files are followed, links to folders refused.
-fn files_in(root: &Path) -> Result<Vec<(PathBuf, ShardPath, u64)>, Failure> {
+fn files_in(root: &Path) -> Result<Vec<(File, ShardPath)>, Failure> {
     let refused = |message: String| Failure::new(FailureKind::Refused, message);
     let mut files = Vec::new();
     let walk = WalkDir::new(root).sort_by_file_name().into_iter().filter_entry(|entry| {
@@ -145,58 +186,22 @@ fn files_in(root: &Path) -> Result<Vec<(PathBuf, ShardPath, u64)>, Failure> {
         // Old file systems keep names decomposed; the manifest has one spelling for all.
         let path = ShardPath::parse(&text.nfc().collect::<String>())
             .map_err(|error| refused(format!("{}; rename it before publishing", phrase(&error))))?;
-        files.push((entry.into_path(), path, metadata.len()));
+        let shown = path.as_str().to_owned();
+        files.push((File { path: entry.into_path(), shown, bytes: metadata.len() }, path));
     }
     Ok(files)
 }
 
-fn license_file(files: &[(PathBuf, ShardPath, u64)]) -> Option<ShardPath> {
+fn license_file(paths: &[ShardPath]) -> Option<ShardPath> {
     let names = ["LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE", "COPYING"];
-    names.iter().find_map(|name| files.iter().map(|(_, path, _)| path).find(|path| path.as_str() == *name).cloned())
+    names.iter().find_map(|name| paths.iter().find(|path| path.as_str() == *name).cloned())
 }
 
 /// The components (Model Openness Framework) which file names show beyond doubt.
-fn openness(files: &[(PathBuf, ShardPath, u64)]) -> std::collections::BTreeSet<Term> {
+fn openness(paths: &[ShardPath]) -> std::collections::BTreeSet<Term> {
     let ending = |path: &ShardPath| path.as_str().rsplit_once('.').map_or("", |(_, ending)| ending).to_owned();
-    let weights = files.iter().any(|(_, path, _)| WEIGHTS.contains(&ending(path).as_str()));
-    let card = files.iter().any(|(_, path, _)| path.as_str() == "README.md");
+    let weights = paths.iter().any(|path| WEIGHTS.contains(&ending(path).as_str()));
+    let card = paths.iter().any(|path| path.as_str() == "README.md");
     let found = [(weights, "weights"), (card, "model_card")];
     found.into_iter().filter(|(present, _)| *present).filter_map(|(_, term)| Term::parse(term).ok()).collect()
-}
-
-/// Counts bytes read over all files, and tells.
-struct Meter<'a> {
-    events: &'a mpsc::Sender<PublishEvent>,
-    path: String,
-    done: u64,
-    total: u64,
-    told: u64,
-}
-
-impl<'a> Meter<'a> {
-    fn new(events: &'a mpsc::Sender<PublishEvent>, total: u64) -> Self {
-        Self { events, path: String::new(), done: 0, total, told: 0 }
-    }
-
-    fn begin(&mut self, path: &str) {
-        path.clone_into(&mut self.path);
-        // A queue that is full has news enough.
-        let _ = self.events.try_send(self.event(0));
-    }
-
-    fn read(&mut self, bytes: u64) -> ControlFlow<()> {
-        if self.done + bytes >= self.told + PROGRESS_BYTES {
-            self.told = self.done + bytes;
-            let _ = self.events.try_send(self.event(bytes));
-        }
-        if self.events.is_closed() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    }
-
-    fn end(&mut self, bytes: u64) {
-        self.done += bytes;
-    }
-
-    fn event(&self, bytes: u64) -> PublishEvent {
-        PublishEvent::Progress { path: self.path.clone(), bytes: self.done + bytes, total: self.total }
-    }
 }
