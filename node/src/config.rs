@@ -26,6 +26,9 @@ pub struct RateLimits {
     pub wan: Option<NonZeroU64>,
 }
 
+/// Least memory for payload on its way in: one source at full speed takes a third of it.
+pub const MIN_TRANSFER_MEMORY_BYTES: u64 = 1024 * 1024;
+
 /// Everything a node needs to know to start.
 #[derive(Debug, Clone)]
 pub struct NodeConfig {
@@ -48,8 +51,9 @@ pub struct NodeConfig {
     /// How fast payload may come in.
     pub max_download: RateLimits,
     /// Most memory that payload on its way in takes, in bytes, whatever the number of sources. Default 64 MiB: room for 170 sources that
-    /// all deliver at once; with less they take turns. A source that is silent takes 17 KiB beside it.
-    pub transfer_memory_bytes: usize,
+    /// all deliver at once; with less they take turns. A source that is silent takes 17 KiB beside it. Not below
+    /// [`MIN_TRANSFER_MEMORY_BYTES`].
+    pub transfer_memory_bytes: u64,
     /// Where what the engine sees and decides is written down, for simnet to go through again; `None` for nowhere, the default: the log
     /// names every peer and blob.
     pub flight_log: Option<PathBuf>,

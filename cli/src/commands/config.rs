@@ -48,6 +48,7 @@ fn value(settings: &Settings, key: Key) -> serde_json::Value {
         Key::Mdns => settings.node.mdns.into(),
         Key::StorageReserve => settings.node.reserve_bytes.into(),
         Key::Api => settings.node.api.map(|address| address.to_string()).into(),
+        Key::Memory => settings.node.transfer_memory_bytes.into(),
         Key::MaxUpload => rate(settings.node.max_upload.total),
         Key::MaxDownload => rate(settings.node.max_download.total),
         Key::LanMaxUpload => rate(settings.node.max_upload.lan),

@@ -29,13 +29,15 @@ pub enum Key {
     WanMaxUpload,
     /// The same, from all other peers.
     WanMaxDownload,
+    /// Most memory that payload on its way in takes.
+    Memory,
     /// Where the flight log is written.
     LogFlight,
 }
 
 impl Key {
     /// All of them, in the order in which they are printed.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::DataDir,
         Self::Listen,
         Self::Bootstrap,
@@ -49,6 +51,7 @@ impl Key {
         Self::LanMaxDownload,
         Self::WanMaxUpload,
         Self::WanMaxDownload,
+        Self::Memory,
         Self::LogFlight,
     ];
 
@@ -68,6 +71,7 @@ impl Key {
             Self::LanMaxDownload => "limits.lan.max_download",
             Self::WanMaxUpload => "limits.wan.max_upload",
             Self::WanMaxDownload => "limits.wan.max_download",
+            Self::Memory => "limits.memory",
             Self::LogFlight => "log.flight",
         }
     }

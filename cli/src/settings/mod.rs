@@ -121,6 +121,7 @@ impl Settings {
             Key::Mdns => vec![node.mdns.to_string()],
             Key::Api => vec![node.api.map_or_else(|| OFF.to_owned(), |address| address.to_string())],
             Key::StorageReserve => vec![size_text(node.reserve_bytes)],
+            Key::Memory => vec![size_text(node.transfer_memory_bytes)],
             Key::MaxUpload => vec![cap_text(node.max_upload.total)],
             Key::MaxDownload => vec![cap_text(node.max_download.total)],
             Key::LanMaxUpload => vec![cap_text(node.max_upload.lan)],
@@ -151,6 +152,7 @@ impl Settings {
             Key::Mdns => node.mdns = parse_switch(single()?)?,
             Key::Api => node.api = parse_api(single()?)?,
             Key::StorageReserve => node.reserve_bytes = size::parse(single()?)?,
+            Key::Memory => node.transfer_memory_bytes = parse_memory(single()?)?,
             Key::MaxUpload => node.max_upload.total = parse_cap(single()?)?,
             Key::MaxDownload => node.max_download.total = parse_cap(single()?)?,
             Key::LanMaxUpload => node.max_upload.lan = parse_cap(single()?)?,
@@ -182,6 +184,17 @@ pub fn parse_api(text: &str) -> Result<Option<SocketAddr>, String> {
         return Ok(None);
     }
     text.parse().map(Some).map_err(|_| format!("{text:?} is neither ADDR:PORT (such as 127.0.0.1:0) nor `off`"))
+}
+
+/// Memory for payload on its way in.
+fn parse_memory(text: &str) -> Result<u64, String> {
+    match size::parse(text)? {
+        bytes @ config::MIN_TRANSFER_MEMORY_BYTES.. => Ok(bytes),
+        _ => {
+            let least = size_text(config::MIN_TRANSFER_MEMORY_BYTES);
+            Err(format!("{text:?} is too little: one fast source alone takes a third of the least there is, {least}"))
+        }
+    }
 }
 
 /// A cap on payload, or `off`.

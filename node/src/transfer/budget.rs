@@ -26,8 +26,9 @@ pub struct Share {
 
 impl Budget {
     /// An allowance of so many bytes.
-    pub fn new(bytes: usize) -> Self {
-        let units = u32::try_from(bytes / UNIT).unwrap_or(u32::MAX).clamp(1, Semaphore::MAX_PERMITS as u32);
+    pub fn new(bytes: u64) -> Self {
+        let units =
+            u32::try_from(bytes / UNIT as u64).unwrap_or(u32::MAX).clamp(1, Semaphore::MAX_PERMITS.min(u32::MAX as usize) as u32);
         Self { free: Arc::new(Semaphore::new(units as usize)), units }
     }
 
@@ -52,7 +53,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_spent_is_waited_for_in_turn() {
-        let budget = Budget::new(4 * UNIT);
+        let budget = Budget::new(4 * UNIT as u64);
         let first = budget.take(3 * UNIT).await;
         let mut large = Box::pin(budget.take(2 * UNIT));
         assert!((&mut large).now_or_never().is_none());
