@@ -22,7 +22,7 @@ pub fn svg(targets: &[Target], subtitle: &str) -> String {
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" font-family=\"sans-serif\" font-size=\"13\">\n\
          <title>Targets and figures</title>\n<rect width=\"{WIDTH}\" height=\"{height}\" fill=\"#ffffff\"/>\n\
          <text x=\"16\" y=\"24\" font-size=\"15\" font-weight=\"bold\">Targets and figures: a bar to the line or beyond meets its target</text>\n\
-         <text x=\"16\" y=\"42\" font-size=\"11\" fill=\"#555555\">{}</text>\n",
+         <text x=\"16\" y=\"42\" font-size=\"10\" fill=\"#555555\">{}</text>\n",
         escaped(subtitle)
     );
     for (index, (target, score)) in measured.iter().enumerate() {
@@ -36,7 +36,7 @@ pub fn svg(targets: &[Target], subtitle: &str) -> String {
             y + 18.0,
             escaped(target.what),
             y + 5.0,
-            LEFT + width + 6.0,
+            LEFT + width.max(UNIT) + 6.0,
             y + 18.0,
             short(target.figure.unwrap_or_default()),
             escaped(&target.promise()),

@@ -165,11 +165,14 @@ pub struct Report {
     pub targets: Vec<Target>,
     #[serde(skip)]
     bench: String,
+    /// The figure of which indented ones are parts.
+    #[serde(skip)]
+    whole: String,
 }
 
 impl Default for Report {
     fn default() -> Self {
-        Self { figures: Vec::new(), targets: targets(), bench: String::new() }
+        Self { figures: Vec::new(), targets: targets(), bench: String::new(), whole: String::new() }
     }
 }
 
@@ -180,7 +183,7 @@ impl Report {
         println!("\n{bench}");
     }
 
-    /// Takes and prints a figure.
+    /// Takes and prints a figure. One whose name is indented is a part of the last that is not.
     pub fn figure(&mut self, what: &str, unit: &'static str, values: &[f64]) {
         self.add(what, unit, values, None);
     }
@@ -211,9 +214,16 @@ impl Report {
             format!("   {} × {} [{}–{}]", short(ratio.median), ratio.to, short(ratio.least), short(ratio.most))
         });
         println!("  {what:<50} {:>7} {unit:<5} [{}–{}]{behind}", short(middle), short(least), short(most));
+        let what = match what.strip_prefix("  ") {
+            Some(part) => format!("{}: {part}", self.whole),
+            None => {
+                what.clone_into(&mut self.whole);
+                what.to_owned()
+            }
+        };
         self.figures.push(Figure {
             bench: self.bench.clone(),
-            what: what.to_owned(),
+            what,
             unit,
             median: middle,
             least,

@@ -41,6 +41,12 @@ impl Machine {
         }
     }
 
+    /// The least that a picture must say.
+    pub fn caption(&self) -> String {
+        let Self { cores, processor, memory_mib, kernel, file_system, .. } = self;
+        format!("{cores} cores of {processor}, {memory_mib} MiB of memory, Linux {kernel}, {file_system}")
+    }
+
     /// In one sentence.
     pub fn line(&self) -> String {
         let Self { cores, processor, memory_mib, kernel, file_system, tcp_congestion_control, load, .. } = self;

@@ -123,7 +123,7 @@ fn measure(options: &Options) -> Outcome {
         fs::write(path, format!("{all:#}\n"))?;
     }
     if let Some(path) = &options.svg {
-        fs::write(path, chart::svg(&report.targets, &machine.line()))?;
+        fs::write(path, chart::svg(&report.targets, &machine.caption()))?;
     }
     if failures.is_empty() { Ok(()) } else { Err(format!("{} of the benches failed", failures.len()).into()) }
 }

@@ -18,7 +18,7 @@ use crate::Outcome;
 
 /// Credits given at once; one more follows each request.
 const CREDITS: u16 = 8;
-/// Messages that a flooder sends in a row before it looks whether there is still somebody.
+/// Messages that a flooder sends in a millisecond.
 const FLOOD: usize = 64;
 /// Bytes of one write of a flooder.
 const FLOOD_BYTES: usize = 256 * 1024;
@@ -142,16 +142,13 @@ async fn bulk(net: &Net, peer: PeerId, vice: Vice, reader: &BlobReader, mut stre
     }
 }
 
-/// The same news again and again, as fast as they are taken.
+/// The same news again and again, until the peer is gone or has had more than it reads.
 async fn flood_control(net: Net, peer: PeerId, news: Message) {
     let mut ticks = tokio::time::interval(Duration::from_millis(1));
     loop {
         ticks.tick().await;
-        for _ in 0..FLOOD {
-            // Full: the next tick tries again. Gone: it may come back.
-            if net.send(peer, &news).is_err() {
-                break;
-            }
+        if (0..FLOOD).any(|_| net.send(peer, &news).is_err()) {
+            return;
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Honest sources beside four with one vice each, and the honest ones alone.
 
 use super::{column, rate};
-use crate::figures::{Key, MB_PER_S, Report};
+use crate::figures::{CPU_S, Key, MB_PER_S, Report};
 use crate::lab::{Lab, Node};
 use crate::process::Process;
 use crate::vices::Vice;
@@ -32,7 +32,9 @@ pub fn run(lab: &Lab, report: &mut Report) -> Outcome {
         let bad = Vice::ALL.iter().map(|vice| hostile(lab, *vice, &hash)).collect::<Outcome<Vec<_>>>()?;
         let all: Vec<&str> = bad.iter().map(|(_, address)| address.as_str()).chain(good.iter().copied()).collect();
         let among = lab.fetch("fetcher", &hash, &all)?;
-        Ok((copy_s, alone.took_s, among.took_s, among.fetched))
+        // They are at home on this machine, too: what they burn is missing here, though it would not be elsewhere.
+        let burnt_s: f64 = bad.iter().map(|(process, _)| process.cpu_s()).sum();
+        Ok((copy_s, alone.took_s, among.took_s, burnt_s))
     })?;
     let alone = column(&rounds, |(_, alone_s, ..)| rate(bytes, *alone_s));
     report.figure("plain TCP copy to a file", MB_PER_S, &column(&rounds, |(copy_s, ..)| rate(bytes, *copy_s)));
@@ -40,6 +42,7 @@ pub fn run(lab: &Lab, report: &mut Report) -> Outcome {
     let among = column(&rounds, |(_, _, among_s, _)| rate(bytes, *among_s));
     let ratio = report.compared("the same beside four bad ones", MB_PER_S, &among, "alone", &alone);
     report.hold(Key::BadSources, ratio);
+    report.figure("  processor time of the bad ones", CPU_S, &column(&rounds, |(.., burnt_s)| *burnt_s));
     for node in honest {
         node.process.kill()?;
         lab.forget(&node.data_dir)?;
