@@ -14,13 +14,23 @@ use crate::{MIB, Outcome};
 /// Where all nodes listen: nothing leaves the machine.
 const LISTEN: &str = "/ip4/127.0.0.1/tcp/0";
 
+/// How large everything is.
+#[derive(Debug, Clone, Copy)]
+pub enum Scale {
+    /// What the targets are about.
+    Full,
+    /// Small enough for a look in between.
+    Quick,
+    /// Only to see that everything runs.
+    Smoke,
+}
+
 /// The folder and the scale of a run.
 pub struct Lab {
     folder: PathBuf,
     /// Measured rounds of each bench.
     pub rounds: usize,
-    /// Whether this is the small form.
-    pub quick: bool,
+    scale: Scale,
 }
 
 /// A published path.
@@ -68,8 +78,8 @@ pub struct Fetched {
 
 impl Lab {
     /// A lab in this folder.
-    pub fn new(folder: &Path, rounds: usize, quick: bool) -> Self {
-        Self { folder: folder.to_owned(), rounds, quick }
+    pub fn new(folder: &Path, rounds: usize, scale: Scale) -> Self {
+        Self { folder: folder.to_owned(), rounds, scale }
     }
 
     /// A path in the folder.
@@ -77,9 +87,18 @@ impl Lab {
         self.folder.join(name)
     }
 
+    /// The one of these that fits the scale.
+    pub fn scaled<T>(&self, full: T, quick: T, smoke: T) -> T {
+        match self.scale {
+            Scale::Full => full,
+            Scale::Quick => quick,
+            Scale::Smoke => smoke,
+        }
+    }
+
     /// Bytes of the file that the transfers move: 2 GiB.
     pub fn file_bytes(&self) -> u64 {
-        if self.quick { 256 * MIB } else { 2048 * MIB }
+        self.scaled(2048, 256, 8) * MIB
     }
 
     /// Goes round once unmeasured, which touches memory and fills caches, and then as often as is wanted.

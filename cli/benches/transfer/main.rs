@@ -20,7 +20,7 @@ use clap::Parser;
 use serde_json::json;
 
 use crate::figures::Report;
-use crate::lab::Lab;
+use crate::lab::{Lab, Scale};
 use crate::machine::Machine;
 
 const MIB: u64 = 1 << 20;
@@ -36,10 +36,13 @@ struct Options {
     /// A small form: one round, 256 MiB
     #[arg(long)]
     quick: bool,
+    /// The smallest form, which only shows that everything runs: 8 MiB, no figure means anything
+    #[arg(long, conflicts_with = "quick")]
+    smoke: bool,
     /// Only these benches; may be repeated
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
-    /// Measured rounds of each bench [default: 5, quick 1]
+    /// Measured rounds of each bench [default: 5, in small forms 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     rounds: Option<u64>,
     /// Where to work; 30 GiB for all of it, and 130 GiB for the largest file [default: the system's folder for temporary files]
@@ -93,8 +96,13 @@ fn measure(options: &Options) -> Outcome {
         None => builder.tempdir()?,
     };
     let folder_path = fs::canonicalize(folder.path())?;
-    let rounds = options.rounds.unwrap_or(if options.quick { 1 } else { 5 });
-    let lab = Lab::new(&folder_path, rounds as usize, options.quick);
+    let scale = match options {
+        Options { quick: true, .. } => Scale::Quick,
+        Options { smoke: true, .. } => Scale::Smoke,
+        _ => Scale::Full,
+    };
+    let rounds = options.rounds.unwrap_or(if let Scale::Full = scale { 5 } else { 1 });
+    let lab = Lab::new(&folder_path, rounds as usize, scale);
     let machine = Machine::here(&folder_path);
     println!("{}", machine.line());
     println!(
@@ -117,7 +125,7 @@ fn measure(options: &Options) -> Outcome {
     println!("\n{}", report.table());
     if let Some(path) = &options.json {
         let all = json!({
-            "machine": machine, "quick": options.quick, "rounds": rounds, "file_bytes": lab.file_bytes(),
+            "machine": machine, "rounds": rounds, "file_bytes": lab.file_bytes(),
             "report": report, "failures": failures,
         });
         fs::write(path, format!("{all:#}\n"))?;

@@ -17,6 +17,8 @@ use crate::Outcome;
 const PATIENCE: Duration = Duration::from_secs(1800);
 /// How often the peak memory of a process is read, which is gone with the process.
 const LOOK: Duration = Duration::from_millis(20);
+/// What `/proc` counts processor time in, on every architecture that matters.
+const TICKS_PER_S: f64 = 100.0;
 /// Last lines of its standard error that a failure shows.
 const COMPLAINTS: usize = 12;
 
@@ -169,5 +171,5 @@ fn cpu_s(process: u32) -> f64 {
     // The program's name stands in brackets and may hold anything; user and system time are the 14th and 15th field of all.
     let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
     let ticks: u64 = fields.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
-    ticks as f64 / rustix::param::clock_ticks_per_second() as f64
+    ticks as f64 / TICKS_PER_S
 }

@@ -8,15 +8,15 @@ use crate::Outcome;
 use crate::figures::{Key, MB, PERCENT, Report};
 use crate::lab::Lab;
 
-const FILES: usize = 1000;
 /// How long it may take to make the files known in the DHT before it counts as idle anyway.
 const SETTLING: Duration = Duration::from_secs(30);
 /// How often we look, which costs the node a little.
 const LOOK: Duration = Duration::from_secs(1);
 
 pub fn run(lab: &Lab, report: &mut Report) -> Outcome {
-    let window = Duration::from_secs(if lab.quick { 5 } else { 60 });
-    write_files(lab, "idle-files", FILES, 4096)?;
+    let window = Duration::from_secs(lab.scaled(60, 5, 1));
+    let files = lab.scaled(1000, 1000, 50);
+    write_files(lab, "idle-files", files, 4096)?;
     let other = lab.node("other", &[])?;
     lab.publish("idle", &lab.path("idle-files"), &[])?;
     let began = Instant::now();
@@ -24,7 +24,7 @@ pub fn run(lab: &Lab, report: &mut Report) -> Outcome {
     loop {
         std::thread::sleep(LOOK);
         let announced = lab.status(&node)?["announced"].as_u64().unwrap_or(0);
-        if announced >= FILES as u64 || began.elapsed() >= SETTLING {
+        if announced >= files as u64 || began.elapsed() >= SETTLING {
             println!("  {announced} hashes known in the DHT after {:.0} s", began.elapsed().as_secs_f64());
             break;
         }

@@ -10,11 +10,12 @@ use crate::{MIB, Outcome};
 /// Sizes with one source.
 const SIZES_MIB: [u64; 3] = [64, 2048, 64 * 1024];
 const QUICK_SIZES_MIB: [u64; 2] = [64, 512];
+const SMOKE_SIZES_MIB: [u64; 1] = [8];
 /// What the disk must have besides the file: proof trees, other people's needs.
 const MARGIN: u64 = 2048 * MIB;
 
 pub fn run(lab: &Lab, report: &mut Report) -> Outcome {
-    let sizes = if lab.quick { QUICK_SIZES_MIB.as_slice() } else { SIZES_MIB.as_slice() };
+    let sizes = lab.scaled(SIZES_MIB.as_slice(), QUICK_SIZES_MIB.as_slice(), SMOKE_SIZES_MIB.as_slice());
     for size in sizes {
         let room = rustix::fs::statvfs(lab.path("."))?;
         let fits = (room.f_bavail * room.f_frsize).saturating_sub(MARGIN) / MIB;
@@ -24,7 +25,7 @@ pub fn run(lab: &Lab, report: &mut Report) -> Outcome {
         }
         one(lab, report, mib, 1)?;
     }
-    one(lab, report, if lab.quick { 64 } else { 512 }, 50)
+    one(lab, report, lab.scaled(512, 64, 8), lab.scaled(50, 50, 5))
 }
 
 fn one(lab: &Lab, report: &mut Report, mib: u64, count: usize) -> Outcome {

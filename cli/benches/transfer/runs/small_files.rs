@@ -12,7 +12,7 @@ const FILE_BYTES: usize = 20 * 1024;
 const IN_A_FOLDER: usize = 100;
 
 pub fn run(lab: &Lab, report: &mut Report) -> Outcome {
-    let files = if lab.quick { 1000 } else { 10_000 };
+    let files = lab.scaled(10_000, 1000, 50);
     let bytes = (files * FILE_BYTES) as u64;
     write_files(lab, "many", files, FILE_BYTES)?;
     let (source, hash) = lab.source("source-0", &lab.path("many"))?;
