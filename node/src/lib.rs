@@ -21,3 +21,6 @@ mod peer_name;
 mod publish;
 mod speed;
 mod transfer;
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,8 @@
 //! Synchronous and thread-safe: call it from blocking threads. Files are the truth; the index only saves time. Knows no network and no
 //! clock. Layout, order of durability and promises: `docs/store.md`.
 
+#[cfg(test)]
+mod brake;
 mod check;
 mod error;
 mod export;
@@ -85,6 +87,8 @@ struct Shared {
     /// Who puts a published blob into place holds one of these, by its hash.
     installs: [Mutex<()>; 16],
     #[cfg(test)]
+    brake: brake::Brake,
+    #[cfg(test)]
     fail_sync: std::sync::atomic::AtomicBool,
     _lock: ProcessLock,
 }
@@ -119,10 +123,18 @@ impl Store {
             layout,
             config,
             #[cfg(test)]
+            brake: brake::Brake::default(),
+            #[cfg(test)]
             fail_sync: false.into(),
             _lock: lock,
         };
         Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// How slow its disk is.
+    #[cfg(test)]
+    pub(crate) fn brake(&self) -> &brake::Brake {
+        &self.shared.brake
     }
 
     /// Writes the index out, so that the next start need not look at every file. Dropping the last clone does the same, silently.

@@ -343,6 +343,8 @@ struct FileSink<'a> {
 impl FileSink<'_> {
     fn flush_data(&mut self) -> io::Result<()> {
         let data = &mut self.scratch.data;
+        #[cfg(test)]
+        self.writer.shared.brake.pass(data.len() as u64);
         let result = self.writer.data.write_all_at(data, self.data_start);
         if result.is_ok() {
             self.groups_written += (data.len() as u64).div_ceil(GROUP_BYTES);
