@@ -110,11 +110,12 @@ async fn node(folder: &TempDir, name: &str) -> Node {
 }
 
 async fn publish(node: &Node, path: PathBuf) -> String {
-    let mut events = node.core().publish(PublishRequest { path, name: None, revision: None, license: None, copy: false });
+    let mut events =
+        node.core().publish(PublishRequest { path, name: None, revision: None, license: None, copy: false, no_sha256: false });
     within("a publish", async {
         loop {
             match events.recv().await.expect("a publish ends with a result") {
-                PublishEvent::Progress { .. } => (),
+                PublishEvent::Progress { .. } | PublishEvent::File { .. } => (),
                 PublishEvent::Done(published) => return published.hash,
                 PublishEvent::Failed(failure) => panic!("{failure:?}"),
             }

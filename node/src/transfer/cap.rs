@@ -97,7 +97,6 @@ impl Cap {
     }
 
     /// The same for a thread of its own; `false` if it was stopped, which it notices within a twentieth of a second.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for streams on threads of their own"))]
     pub fn pass_blocking(&self, bytes: usize, stop: &CancellationToken) -> bool {
         for bucket in &self.buckets {
             let mut now = Instant::now();
