@@ -91,6 +91,10 @@ impl Hashers {
     /// For so many files; SHA-256 is left out if nobody wants it.
     pub(super) fn new(files: usize, with_sha256: bool) -> Self {
         let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get).min(CORES_MAX);
+        Self::with_cores(cores, files, with_sha256)
+    }
+
+    fn with_cores(cores: usize, files: usize, with_sha256: bool) -> Self {
         Self { with_sha256, cores, files_at_once: files.clamp(1, cores), workers: OnceLock::new(), spare: Mutex::default() }
     }
 
@@ -189,7 +193,7 @@ impl Hashers {
     }
 
     fn buffers_per_file(&self) -> usize {
-        BUFFERS_PER_FILE + (BUFFERS_PER_WORKER * self.threads()).div_ceil(self.files_at_once)
+        BUFFERS_PER_FILE + BUFFERS_PER_WORKER * self.threads() / self.files_at_once
     }
 
     fn take_spare(&self) -> Piece {
@@ -246,5 +250,40 @@ fn work(queued: &Mutex<Receiver<Job>>) {
         }
         // Nobody listens once the file is given up.
         let _ = done.send((piece, outcome));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+
+    #[test]
+    fn buffers_are_few_whatever_is_hashed_and_used_again() {
+        for cores in 1..=CORES_MAX {
+            for (files, with_sha256) in
+                [(1, true), (1, false), (2, true), (7, false), (7, true), (100_000, true), (100_000, false)]
+            {
+                let hashers = Hashers::with_cores(cores, files, with_sha256);
+                let buffers = hashers.files_at_once() * hashers.buffers_per_file();
+                assert!(buffers <= 4 * cores, "{buffers} buffers on {cores} cores for {files} files");
+            }
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let hashers = Hashers::with_cores(3, 1, true);
+        let mut addresses = std::collections::BTreeSet::new();
+        for number in 0..5 {
+            let file = File::create_new(dir.path().join(number.to_string())).unwrap();
+            file.set_len(number * 7 * RUN_BYTES).unwrap();
+            let (file, size) =
+                (Arc::new(File::open(dir.path().join(number.to_string())).unwrap()), file.metadata().unwrap().size());
+            let source = Source { file, size, copy: None };
+            assert!(hashers.hash(source, &mut Vec::new(), &mut |_| ControlFlow::Continue(())).is_ok());
+            addresses.extend(
+                locked(&hashers.spare).iter().filter(|piece| piece.bytes.capacity() > 0).map(|piece| piece.bytes.as_ptr().addr()),
+            );
+        }
+        assert!(addresses.len() <= hashers.buffers_per_file(), "{} buffers were made", addresses.len());
     }
 }
