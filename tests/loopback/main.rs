@@ -1,6 +1,7 @@
 //! Real nodes on loopback, found through the DHT: the journeys of a model, what disturbs them, and peers that mean harm.
 
 mod caps;
+mod company;
 mod damage;
 mod flight;
 mod hostile;

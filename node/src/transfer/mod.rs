@@ -15,6 +15,7 @@ mod writers;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use p2pweights_protocol::engine::{FetchOutcome, Input, PeerClass, ServeOutcome};
 use p2pweights_protocol::geometry::Span;
@@ -32,6 +33,10 @@ use receive::Receiver;
 use send::{Order, Waiting};
 use sync::Syncer;
 pub use writers::Writers;
+
+/// Time between two streams to one provider, opening to opening, at least: one that breaks them off would be asked hundreds of times a
+/// second until the engine, which counts a second's breaks as one, has had enough.
+const REOPEN: Duration = Duration::from_secs(1);
 
 /// What the data plane reports.
 #[derive(Debug)]
@@ -84,7 +89,7 @@ pub struct Transfers {
     stop: CancellationToken,
     writers: Arc<Writers>,
     syncer: Syncer,
-    receivers: BTreeMap<PeerId, Receiver>,
+    receivers: BTreeMap<PeerId, (Receiver, Instant)>,
     waiting: Arc<Waiting>,
 }
 
@@ -118,18 +123,22 @@ impl Transfers {
 
     /// Asks a provider for a span. Ends with exactly one [`Input::FetchEnded`].
     pub fn fetch(&mut self, provider: PeerId, request: BulkRequest, probe: bool) {
-        let alive = self.receivers.get(&provider).is_some_and(Receiver::is_open);
+        let alive = self.receivers.get(&provider).is_some_and(|(receiver, _)| receiver.is_open());
         if !alive {
+            let now = Instant::now();
+            // The latest one counts from when it was to open, which may still lie ahead of us.
+            let opens = self.receivers.get(&provider).map_or(now, |(_, opened)| now.max(*opened + REOPEN));
             let receiver = Receiver::start(
                 provider,
+                opens,
                 self.connector.clone(),
                 Arc::clone(&self.writers),
                 self.syncer.handle(),
                 self.bonds(provider, &self.download),
             );
-            self.receivers.insert(provider, receiver);
+            self.receivers.insert(provider, (receiver, opens));
         }
-        let asked = self.receivers.get(&provider).is_some_and(|receiver| receiver.ask(request, probe));
+        let asked = self.receivers.get(&provider).is_some_and(|(receiver, _)| receiver.ask(request, probe));
         if !asked {
             let input = Input::FetchEnded { request: request.request, outcome: FetchOutcome::Lost, verified_groups: 0 };
             self.report(Fact::Engine(input));

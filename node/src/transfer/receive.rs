@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use p2pweights_protocol::engine::{FetchOutcome, Input};
@@ -16,7 +16,7 @@ use p2pweights_protocol::wire::{BULK_RESPONSE_BYTES, BulkRequest, BulkResponse, 
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
@@ -54,15 +54,22 @@ impl Drop for Receiver {
 }
 
 impl Receiver {
-    /// Opens the stream in the background.
-    pub fn start(provider: PeerId, connector: BulkConnector, writers: Arc<Writers>, syncer: SyncHandle, bonds: Bonds) -> Self {
+    /// Opens the stream in the background, at that time.
+    pub fn start(
+        provider: PeerId,
+        opens: Instant,
+        connector: BulkConnector,
+        writers: Arc<Writers>,
+        syncer: SyncHandle,
+        bonds: Bonds,
+    ) -> Self {
         let (tasks, stop) = (bonds.tasks.clone(), bonds.stop.clone());
         let (requests, queue) = mpsc::channel(QUEUE);
         let open = Open::default();
         let receiver = Self { requests, open: Arc::clone(&open), stop: stop.clone() };
         let task = Task { provider, open, store_failed: AtomicBool::new(false), writers, syncer, bonds };
         let tracker = tasks.clone();
-        tasks.spawn(async move { task.run(connector, queue, stop, tracker).await });
+        tasks.spawn(async move { task.run(opens, connector, queue, stop, tracker).await });
         receiver
     }
 
@@ -106,14 +113,19 @@ struct Task {
 impl Task {
     async fn run(
         self,
+        opens: Instant,
         connector: BulkConnector,
         mut queue: mpsc::Receiver<BulkRequest>,
         stop: CancellationToken,
         tasks: TaskTracker,
     ) {
         let provider = self.provider;
+        let opening = async {
+            sleep_until(opens.into()).await;
+            connector.open(provider).await
+        };
         let stream = tokio::select! {
-            stream = connector.open(provider) => stream,
+            stream = opening => stream,
             () = stop.cancelled() => return self.end_all(&mut queue).await,
         };
         match stream {

@@ -4,12 +4,14 @@
 mod babbler;
 mod drip;
 mod false_claimer;
+mod flooder;
 mod half;
 mod impostor;
 mod liar;
 mod mute;
 mod resetter;
 mod size_liar;
+mod staller;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -32,12 +34,14 @@ use tokio::task::JoinHandle;
 pub use babbler::Babbler;
 pub use drip::Drip;
 pub use false_claimer::FalseClaimer;
+pub use flooder::Flooder;
 pub use half::Half;
 pub use impostor::Impostor;
 pub use liar::Liar;
 pub use mute::Mute;
 pub use resetter::Resetter;
 pub use size_liar::{Proof, SizeLiar};
+pub use staller::Staller;
 
 /// Credits that a character gives at once, to whoever needs some and for each stream; one more follows each request.
 const CREDITS: u16 = 8;
