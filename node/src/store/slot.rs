@@ -77,6 +77,8 @@ pub(super) struct State {
     pub(super) writer: Weak<BlobWriter>,
     pub(super) published: Option<PublishedRecord>,
     pub(super) withdrawn: Option<String>,
+    /// Where the bytes are while the blob has arrived whole and has no final name yet.
+    pub(super) arrived: Option<PathBuf>,
     /// Removed from the store: whoever still has the slot finds nothing in it.
     pub(super) removed: bool,
 }
@@ -92,6 +94,7 @@ impl Slot {
             writer: Weak::new(),
             published,
             withdrawn: None,
+            arrived: None,
             removed: false,
         };
         Self { hash, state: Mutex::new(state) }
@@ -175,6 +178,11 @@ impl Slot {
 impl State {
     pub(super) fn is_complete(&self) -> bool {
         !self.removed && self.withdrawn.is_none() && self.held.groups() == self.geometry.groups()
+    }
+
+    /// Whether something of it is on its way in: files alone do not tell what there is.
+    pub(super) fn is_busy(&self) -> bool {
+        self.writer.strong_count() > 0 || self.arrived.is_some()
     }
 
     /// Whether every group is proved, synced or not.
