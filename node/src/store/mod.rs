@@ -18,6 +18,7 @@ mod progress;
 mod publish;
 mod published;
 mod reader;
+mod records;
 mod scan;
 mod sled_catalog;
 mod slot;

@@ -10,7 +10,7 @@ use tracing::warn;
 
 use super::error::StoreError;
 use super::index::CatalogEntry;
-use super::layout::Layout;
+use super::layout::{Layout, remove_if_there};
 use super::progress::{Mark, ProgressLog, write_progress};
 use super::published::{PublishMode, PublishedRecord};
 use super::writer::BlobWriter;
@@ -154,6 +154,10 @@ impl Slot {
         if state.reference().is_some() {
             state.withdraw(self.hash, format!("its bytes do not match its hash in groups {span:?}"));
             return Ok(());
+        }
+        if let Some(path) = state.arrived.take() {
+            state.pending = SpanSet::new();
+            return remove_if_there(&path).map(drop);
         }
         let state = &mut *state;
         // A record that reaches beyond the blob would not count at the next start.

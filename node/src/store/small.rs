@@ -42,6 +42,8 @@ pub(super) fn is_small(geometry: Geometry) -> bool {
 struct Arrived {
     slot: Arc<Slot>,
     path: PathBuf,
+    /// Parts of it were here before, and may have left files.
+    had_parts: bool,
 }
 
 /// Small blobs that wait to be made durable.
@@ -145,7 +147,11 @@ impl Shared {
             let _ = fs::remove_file(&path);
             return Err(StoreError::io(&path, error));
         }
-        let slot = self.slot_or_insert(hash, || Slot::new(hash, geometry, SpanSet::new(), None));
+        let mut had_parts = true;
+        let slot = self.slot_or_insert(hash, || {
+            had_parts = false;
+            Slot::new(hash, geometry, SpanSet::new(), None)
+        });
         let mut state = slot.state();
         if !state.is_blank() {
             let whole = state.is_whole();
@@ -157,7 +163,7 @@ impl Shared {
         state.pending = geometry.whole().into_iter().collect();
         state.arrived = Some(path.clone());
         drop(state);
-        locked(&self.arrivals.waiting).push(Arrived { slot, path });
+        locked(&self.arrivals.waiting).push(Arrived { slot, path, had_parts });
         Ok(true)
     }
 
@@ -193,7 +199,7 @@ impl Shared {
         self.sync_files(&files)?;
         let mut named = Vec::new();
         let mut folders = BTreeSet::new();
-        for Arrived { slot, path } in batch {
+        for Arrived { slot, path, had_parts } in batch {
             let mut state = slot.state();
             // Unless it was removed meanwhile.
             if state.arrived.as_ref() != Some(path) {
@@ -208,17 +214,18 @@ impl Shared {
             state.arrived = None;
             folders.insert(folder);
             drop(state);
-            named.push(Arc::clone(slot));
+            named.push((Arc::clone(slot), had_parts));
         }
         self.sync_folders(&folders)?;
         let mut stored = Vec::new();
-        for slot in named {
+        for (slot, had_parts) in named {
             let mut state = slot.state();
-            if state.removed {
+            // Unless somebody removed it, or brought all of it in another way.
+            if state.removed || state.pending.is_empty() {
                 continue;
             }
             // Left by parts that were found damaged. Only now: data without a progress file passes for complete.
-            if remove_if_there(&self.layout.progress(slot.hash))? {
+            if *had_parts && remove_if_there(&self.layout.progress(slot.hash))? {
                 remove_if_there(&self.layout.outboard(slot.hash))?;
                 sync_folder_of(&self.layout.progress(slot.hash))?;
             }
@@ -244,7 +251,7 @@ impl Shared {
     }
 
     /// A sync failed: the system may have dropped the bytes.
-    fn forget_small(&self, Arrived { slot, path }: &Arrived) -> Option<(BlobHash, u64)> {
+    fn forget_small(&self, Arrived { slot, path, .. }: &Arrived) -> Option<(BlobHash, u64)> {
         let mut state = slot.state();
         if state.removed || state.pending.is_empty() {
             return None;

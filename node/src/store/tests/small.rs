@@ -222,3 +222,48 @@ fn what_arrived_can_be_placed_before_it_is_synced_and_removed() {
     assert!(store.blob(peers[0].hash).is_none() && !files_of(&store, peers[0].hash).0.exists());
     peers[1..].iter().for_each(|peer| check_complete(&store, peer));
 }
+
+#[test]
+fn small_files_are_published_by_a_record_alone() {
+    let dir = TempDir::new().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let files = TempDir::new().unwrap();
+    let peers = peers(30);
+    let path = |number: usize| files.path().join(format!("{number}.bin"));
+    let publish_all = |store: &Store| {
+        let publisher = store.publisher(PublishMode::Reference, peers.len(), true);
+        let publish = |number| publisher.publish(&path(number), &mut |_| ControlFlow::Continue(())).unwrap();
+        let published: Vec<Published> = (0..peers.len()).map(publish).collect();
+        publisher.finish().unwrap();
+        published
+    };
+    peers.iter().enumerate().for_each(|(number, peer)| fs::write(path(number), &peer.bytes).unwrap());
+    for (published, peer) in publish_all(&store).iter().zip(&peers) {
+        assert_eq!((published.hash, published.size, published.read), (peer.hash, peer.size(), true));
+        assert!(!files_of(&store, peer.hash).1.exists());
+        check_complete(&store, peer);
+    }
+    assert!(publish_all(&store).iter().all(|published| !published.read));
+    // After a crash, and after a power cut that took one record and half of another.
+    let copy = crashed(&store);
+    let layout = Layout::new(copy.path());
+    fs::remove_file(layout.published(peers[3].hash)).unwrap();
+    fs::write(layout.published(peers[4].hash), "{").unwrap();
+    let copied = Store::open(copy.path()).unwrap();
+    for (number, peer) in peers.iter().enumerate() {
+        if number == 3 || number == 4 {
+            assert!(copied.blob(peer.hash).is_none());
+        } else {
+            check_complete(&copied, peer);
+        }
+    }
+    assert_eq!(publish_all(&copied).iter().filter(|published| published.read).count(), 2);
+    // One that arrived is served from the file once that is published.
+    let other = Peer::with_groups(7);
+    arrive(&copied, &other);
+    fs::write(path(0), &other.bytes).unwrap();
+    publish_all(&copied);
+    assert!(copied.sync_small().stored.is_empty());
+    check_complete(&copied, &other);
+    assert!(arrived(copy.path()).is_empty() && !files_of(&copied, other.hash).0.exists());
+}
