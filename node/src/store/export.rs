@@ -1,7 +1,7 @@
 //! Putting a complete blob under its final name, outside of the store. The destination's folders are walked by handle, one component at
 //! a time: a symbolic link below the output root, planted or accidental, never leads the file elsewhere.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
@@ -22,6 +22,9 @@ use super::small::{FEW, sync_file_system};
 
 /// Bytes copied at a time.
 const COPY_BYTES: usize = 256 * 1024;
+
+/// Folders kept open for more files: most models have fewer, and a process may have a thousand files open.
+const FOLDERS_OPEN: usize = 64;
 
 /// How a blob got to its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,7 +76,7 @@ impl Store {
 
     /// The same for many blobs: what is placed is durable after [`Exports::finish`].
     pub fn exports(&self, root: &Path, force: bool) -> Exports {
-        Exports { store: self.clone(), root: root.to_owned(), force, folder: None, touched: BTreeSet::new() }
+        Exports { store: self.clone(), root: root.to_owned(), force, open: BTreeMap::new(), touched: BTreeSet::new() }
     }
 
     /// Gives a stored blob the name if nothing has it; `false` if that takes more than a link.
@@ -132,8 +135,8 @@ pub struct Exports {
     store: Store,
     root: PathBuf,
     force: bool,
-    /// The folder of the last file, and its name below the root: files come in runs.
-    folder: Option<(String, Arc<OwnedFd>)>,
+    /// Folders that are open, by their names below the root: files become complete in any order.
+    open: BTreeMap<String, Arc<OwnedFd>>,
     /// Folders in which names are not durable yet.
     touched: BTreeSet<String>,
 }
@@ -147,9 +150,13 @@ impl Exports {
     /// Like [`Store::export`], but not durable until the end.
     pub fn place(&mut self, hash: BlobHash, relative: &str) -> Result<Export, ExportError> {
         let folder = relative.rsplit_once('/').map_or("", |(folder, _)| folder);
-        let open = self.folder.take().filter(|(name, _)| name == folder).map(|(_, open)| open);
-        let destination = Destination::open(&self.root, relative, open)?;
-        self.folder = Some((folder.to_owned(), Arc::clone(&destination.folder)));
+        let destination = Destination::open(&self.root, relative, self.open.get(folder).cloned())?;
+        if !self.open.contains_key(folder) {
+            if self.open.len() >= FOLDERS_OPEN {
+                self.open.clear();
+            }
+            self.open.insert(folder.to_owned(), Arc::clone(&destination.folder));
+        }
         let export = self.store.export_to(hash, &destination, self.force)?;
         if !self.touched.contains(folder) {
             self.touched.insert(folder.to_owned());
