@@ -7,5 +7,6 @@ mod failures;
 mod journey;
 mod publish;
 mod settings;
+mod small_files;
 mod usage;
 mod world;

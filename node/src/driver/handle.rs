@@ -15,10 +15,19 @@ pub struct Look {
     pub connected: usize,
     /// Peers known to provide the swarm, connected or not.
     pub providers: usize,
-    /// Sources of which something is asked now.
-    pub busy: usize,
     /// Verified bytes by source, over these blobs, since they were first watched.
     pub sources: BTreeMap<PeerId, u64>,
+}
+
+/// What has changed of the blobs that are watched.
+#[derive(Debug, Clone, Default)]
+pub struct News {
+    /// To be asked with the next time.
+    pub until: u64,
+    /// How far each blob is that has changed, whoever watches it. Of what else [`BlobLook`] says only what was known at that time.
+    pub changed: Vec<(BlobHash, BlobLook)>,
+    /// Sources of which something is asked now.
+    pub busy: usize,
     /// Why fetching is paused, if it is.
     pub paused: Option<Paused>,
     /// Warnings since the start, with their numbers.
@@ -85,6 +94,7 @@ pub(super) enum Order {
     Enter { swarm: SwarmId },
     Leave { swarm: SwarmId },
     Look { swarm: SwarmId, blobs: Vec<BlobHash>, reply: oneshot::Sender<Look> },
+    News { since: u64, reply: oneshot::Sender<News> },
     Watch { blobs: Vec<BlobHash> },
     Unwatch { blobs: Vec<BlobHash> },
     Overview { reply: oneshot::Sender<Overview> },
@@ -132,6 +142,13 @@ impl DriverHandle {
     pub async fn look(&self, swarm: SwarmId, blobs: Vec<BlobHash>) -> Result<Look, Stopped> {
         let (reply, answer) = oneshot::channel();
         self.orders.send(Order::Look { swarm, blobs, reply }).await.map_err(|_| Stopped)?;
+        answer.await.map_err(|_| Stopped)
+    }
+
+    /// What has changed of watched blobs since the news that ended with this number; 0: ever.
+    pub async fn news(&self, since: u64) -> Result<News, Stopped> {
+        let (reply, answer) = oneshot::channel();
+        self.orders.send(Order::News { since, reply }).await.map_err(|_| Stopped)?;
         answer.await.map_err(|_| Stopped)
     }
 

@@ -5,6 +5,7 @@
 
 mod flight;
 mod handle;
+mod watched;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -21,7 +22,8 @@ use tracing::{debug, info, warn};
 use self::flight::FlightLog;
 pub use self::flight::{FlightError, FlightFile};
 use self::handle::Order;
-pub use self::handle::{BlobLook, DriverHandle, Look, Overview, Paused, Stopped, SwarmLook};
+pub use self::handle::{BlobLook, DriverHandle, Look, News, Overview, Paused, Stopped, SwarmLook};
+use self::watched::Watches;
 use crate::clock::Clock;
 use crate::net::{Net, NetEvent};
 use crate::peer_name::peer_name;
@@ -33,14 +35,6 @@ const ORDERS: usize = 256;
 const STORE_RETRY: Duration = Duration::from_secs(10);
 /// Warnings kept for those who watch; older ones are only in the log.
 const WARNINGS: usize = 64;
-
-/// What is watched of a blob.
-#[derive(Debug, Default)]
-struct Watched {
-    watchers: usize,
-    look: BlobLook,
-    sources: BTreeMap<PeerId, u64>,
-}
 
 #[derive(Debug, Clone, Copy)]
 struct Asked {
@@ -62,7 +56,7 @@ pub struct Driver {
     /// Facts that came about while acting on a wish.
     inputs: VecDeque<Input>,
     asked: BTreeMap<RequestId, Asked>,
-    watched: BTreeMap<BlobHash, Watched>,
+    watched: Watches,
     /// Fetches under way by swarm: several may want different files of one model.
     fetches: BTreeMap<SwarmId, usize>,
     received: BTreeMap<PeerId, u64>,
@@ -96,7 +90,7 @@ impl Driver {
             changes,
             inputs: VecDeque::new(),
             asked: BTreeMap::new(),
-            watched: BTreeMap::new(),
+            watched: Watches::default(),
             fetches: BTreeMap::new(),
             received: BTreeMap::new(),
             banned: BTreeMap::new(),
@@ -172,6 +166,9 @@ impl Driver {
                 if let Input::FetchEnded { request, verified_groups, .. } = input {
                     self.count(request, verified_groups);
                 }
+                if let Input::SpanLost { blob, .. } = input {
+                    self.watched.change(blob);
+                }
                 self.handle(input);
             }
             Fact::StoreFailed { message, full } => {
@@ -192,7 +189,7 @@ impl Driver {
         let Some(span) = Span::new(asked.span.start(), asked.span.start() + verified_groups) else { return };
         let bytes = Geometry::of(asked.size).bytes_in(span);
         *self.received.entry(asked.provider).or_default() += bytes;
-        if let Some(watched) = self.watched.get_mut(&asked.blob) {
+        if let Some(watched) = self.watched.change(asked.blob) {
             *watched.sources.entry(asked.provider).or_default() += bytes;
         }
     }
@@ -243,19 +240,11 @@ impl Driver {
                 // The asker may have gone; then nobody needs the answer.
                 let _ = reply.send(self.look(swarm, &blobs));
             }
-            Order::Watch { blobs } => {
-                for blob in blobs {
-                    self.watched.entry(blob).or_default().watchers += 1;
-                }
+            Order::News { since, reply } => {
+                let _ = reply.send(self.news(since));
             }
-            Order::Unwatch { blobs } => {
-                for blob in blobs {
-                    if let Some(watched) = self.watched.get_mut(&blob) {
-                        watched.watchers = watched.watchers.saturating_sub(1);
-                    }
-                }
-                self.watched.retain(|_, watched| watched.watchers > 0);
-            }
+            Order::Watch { blobs } => blobs.into_iter().for_each(|blob| self.watched.watch(blob)),
+            Order::Unwatch { blobs } => blobs.into_iter().for_each(|blob| self.watched.unwatch(blob)),
             Order::Release { blobs } => self.transfers.release(blobs),
             Order::Overview { reply } => {
                 let _ = reply.send(self.overview());
@@ -264,34 +253,40 @@ impl Driver {
     }
 
     fn look(&mut self, swarm: SwarmId, blobs: &[BlobHash]) -> Look {
-        let mut look = Look {
-            connected: self.engine.connected(),
-            providers: self.engine.known_providers(swarm),
-            paused: self.paused.as_ref().map(|(paused, _)| paused.clone()),
-            warnings: self.warnings.iter().cloned().collect(),
-            ..Look::default()
-        };
+        let mut look =
+            Look { connected: self.engine.connected(), providers: self.engine.known_providers(swarm), ..Look::default() };
         for blob in blobs {
-            let Some(watched) = self.watched.get_mut(blob) else {
-                look.blobs.push(BlobLook::default());
-                continue;
-            };
-            if let Some(progress) = self.engine.progress(*blob) {
-                watched.look.size = progress.size.or(watched.look.size);
-                watched.look.verified = progress.verified;
-                watched.look.in_flight = progress.in_flight;
-                watched.look.providers = progress.providers;
-                watched.look.unavailable = progress.unavailable;
-            } else {
-                watched.look.in_flight = 0;
-            }
-            look.blobs.push(watched.look);
-            for (peer, bytes) in &watched.sources {
+            look.blobs.push(self.look_at(*blob));
+            for (peer, bytes) in self.watched.find(*blob).into_iter().flat_map(|watched| &watched.sources) {
                 *look.sources.entry(*peer).or_default() += bytes;
             }
         }
-        look.busy = self.engine.busy_sources().len();
         look
+    }
+
+    fn look_at(&mut self, blob: BlobHash) -> BlobLook {
+        let Some(watched) = self.watched.find(blob) else { return BlobLook::default() };
+        if let Some(progress) = self.engine.progress(blob) {
+            watched.look.size = progress.size.or(watched.look.size);
+            watched.look.verified = progress.verified;
+            watched.look.in_flight = progress.in_flight;
+            watched.look.providers = progress.providers;
+            watched.look.unavailable = progress.unavailable;
+        } else {
+            watched.look.in_flight = 0;
+        }
+        watched.look
+    }
+
+    fn news(&mut self, since: u64) -> News {
+        let (until, changed) = self.watched.since(since);
+        News {
+            until,
+            changed: changed.into_iter().map(|blob| (blob, self.look_at(blob))).collect(),
+            busy: self.engine.busy_sources().len(),
+            paused: self.paused.as_ref().map(|(paused, _)| paused.clone()),
+            warnings: self.warnings.iter().cloned().collect(),
+        }
     }
 
     fn overview(&self) -> Overview {
@@ -374,21 +369,21 @@ impl Driver {
     fn on_event(&mut self, event: Event) {
         match event {
             Event::SizeProved { blob, size } => {
-                if let Some(watched) = self.watched.get_mut(&blob) {
+                if let Some(watched) = self.watched.change(blob) {
                     watched.look.size = Some(size);
                 }
                 self.changed();
             }
             Event::BlobVerified { blob } => {
                 let verified = self.engine.progress(blob).map(|progress| progress.verified);
-                if let Some(watched) = self.watched.get_mut(&blob) {
+                if let Some(watched) = self.watched.change(blob) {
                     watched.look.complete = true;
                     watched.look.verified = verified.or(watched.look.size).unwrap_or(watched.look.verified);
                 }
                 self.changed();
             }
             Event::BlobStored { blob } => {
-                if let Some(watched) = self.watched.get_mut(&blob) {
+                if let Some(watched) = self.watched.change(blob) {
                     watched.look.stored = true;
                     watched.look.complete = true;
                 }
@@ -396,7 +391,7 @@ impl Driver {
             }
             Event::SizeDisputed { blob, peer, claimed } => {
                 warn!(peer = %peer_name(peer), %blob, claimed, "provider holds the blob with another size than the manifest says");
-                if let Some(watched) = self.watched.get_mut(&blob) {
+                if let Some(watched) = self.watched.change(blob) {
                     watched.look.disputed = Some(claimed);
                 }
             }

@@ -22,16 +22,19 @@ use tokio::time::Instant;
 use self::chosen::{Chosen, chosen};
 use self::pull::Pull;
 use self::watched::Watched;
-use crate::driver::{Look, Stopped};
+use crate::driver::{Look, News, Stopped};
 use crate::inventory::held_bytes;
 use crate::node::{Core, blocking};
 use crate::peer_name::peer_name;
 use crate::publish::pin;
 use crate::report::{Failure, FailureKind, FetchEvent, FetchRequest, FilePlan, SourceReport};
-use crate::store::{Export, PublishMode};
+use crate::store::{Export, Exports, PublishMode};
 
 /// How often progress is told.
 const TICK: Duration = Duration::from_millis(250);
+
+/// Files placed at a time: the first are told of before the last is placed.
+const FILES_PLACED: usize = 256;
 
 /// One file to be placed.
 #[derive(Debug, Clone)]
@@ -214,11 +217,11 @@ impl Fetching<'_> {
         let mut pull = Pull::new(self, &quiet, watched).await?;
         let mut changes = self.core.driver.changes();
         loop {
-            let look = pull.look().await?;
-            if pull.is_stored(&look, 0) {
+            let news = pull.look().await?;
+            if pull.is_stored() {
                 return Ok(());
             }
-            pull.check(&look)?;
+            pull.check(&news).await?;
             wait(&mut changes, TICK).await;
         }
     }
@@ -317,63 +320,84 @@ impl Fetching<'_> {
         let mut pull = Pull::new(self, plan, watched).await?;
         let mut changes = self.core.driver.changes();
         let mut next_tick = Instant::now();
+        let mut exports = output.map(|output| self.core.store.exports(output, self.request.force));
         let mut told_warnings = pull.look().await?.warnings.last().map_or(0, |(number, _)| *number);
         loop {
-            let look = pull.look().await?;
-            for (number, message) in &look.warnings {
+            let news = pull.look().await?;
+            for (number, message) in &news.warnings {
                 if *number > told_warnings {
                     told_warnings = *number;
                     self.tell(FetchEvent::Warning { message: message.clone() }).await?;
                 }
             }
-            for index in pull.take_complete(&look) {
-                self.place(&plan.files[index], output).await?;
+            let complete: Vec<&File> = pull.take_complete().into_iter().map(|index| &plan.files[index]).collect();
+            for files in complete.chunks(FILES_PLACED) {
+                exports = self.place(files, exports).await?;
             }
             if Instant::now() >= next_tick || pull.is_over() {
                 next_tick = Instant::now() + TICK;
-                let progress = pull.progress(&look);
+                let progress = pull.progress(&news);
                 self.tell(progress).await?;
             }
             if pull.is_over() {
-                return Ok(look.sources);
+                if let Some(exports) = exports {
+                    blocking(move || Ok(exports.finish()?)).await?;
+                }
+                return pull.sources().await;
             }
-            pull.check(&look)?;
+            pull.check(&news).await?;
             wait(&mut changes, TICK).await;
         }
     }
 
-    /// Puts a complete file under its final name.
-    async fn place(&self, file: &File, output: Option<&Path>) -> Result<(), Failure> {
-        let how = match output {
-            None => "stored",
-            Some(output) => {
-                let (store, output, force) = (self.core.store.clone(), output.to_owned(), self.request.force);
-                let (blob, path) = (file.blob, file.path.clone());
-                let exported = blocking(move || Ok(store.export(blob, &output, &path, force)?)).await;
-                if exported.as_ref().is_err_and(|failure| failure.kind == FailureKind::Disk) {
-                    // If the store's bytes are damaged, they are not held from now on, and the next run fetches them again.
-                    self.core.verify(Some(blob.to_string())).await?;
-                }
-                match exported? {
-                    Export::Linked => "linked",
-                    Export::Copied => "copied",
-                    Export::InPlace | Export::AlreadyThere => "already_there",
-                }
+    /// Puts complete files under their final names, all in one go.
+    async fn place(&self, files: &[&File], exports: Option<Exports>) -> Result<Option<Exports>, Failure> {
+        let output = exports.as_ref().map(|exports| exports.root().to_owned());
+        let named: Vec<(BlobHash, String)> = files.iter().map(|file| (file.blob, file.path.clone())).collect();
+        let (exports, placed) = match exports {
+            None => (None, files.iter().map(|_| None).collect()),
+            Some(mut exports) => {
+                let place = move || {
+                    let placed: Vec<_> = named.iter().map(|(blob, path)| Some(exports.place(*blob, path))).collect();
+                    Ok((Some(exports), placed))
+                };
+                blocking(place).await?
             }
         };
-        self.tell(FetchEvent::File {
-            path: file.path.clone(),
-            hash: file.blob.to_string(),
-            bytes: file.bytes,
-            placed: output.map(|output| output.join(&file.path)),
-            how: how.to_owned(),
-        })
-        .await
+        for (file, placed) in files.iter().zip(placed) {
+            let how = match placed.transpose() {
+                Ok(None) => "stored",
+                Ok(Some(Export::Linked)) => "linked",
+                Ok(Some(Export::Copied)) => "copied",
+                Ok(Some(Export::InPlace | Export::AlreadyThere)) => "already_there",
+                Err(error) => {
+                    let failure = Failure::from(error);
+                    if failure.kind == FailureKind::Disk {
+                        // If the store's bytes are damaged, they are not held from now on, and the next run fetches them again.
+                        self.core.verify(Some(file.blob.to_string())).await?;
+                    }
+                    return Err(failure);
+                }
+            };
+            self.tell(FetchEvent::File {
+                path: file.path.clone(),
+                hash: file.blob.to_string(),
+                bytes: file.bytes,
+                placed: output.as_ref().map(|output| output.join(&file.path)),
+                how: how.to_owned(),
+            })
+            .await?;
+        }
+        Ok(exports)
     }
 
     async fn join(&self, wants: Vec<Want>) -> Result<(), Failure> {
         let command = Command::Join { swarm: self.swarm, wants, providers: self.providers.clone() };
         self.core.driver.command(command).await.map_err(stopped)
+    }
+
+    async fn news(&self, since: u64) -> Result<News, Failure> {
+        self.core.driver.news(since).await.map_err(stopped)
     }
 
     async fn look(&self, blobs: Vec<BlobHash>) -> Result<Look, Failure> {

@@ -1,55 +1,80 @@
-//! The blobs of a plan on their way: which are complete, how fast it goes, why it can't go on.
+//! The blobs of a plan on their way: which are complete, how fast it goes, why it can't go on. A look costs what has changed, not what
+//! there is: a model may have thousands of files.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use p2pweights_protocol::engine::{Order, Want};
-use p2pweights_protocol::ids::BlobHash;
+use p2pweights_protocol::ids::{BlobHash, PeerId};
 use p2pweights_protocol::span_set::SpanSet;
 use tokio::time::Instant;
 
 use super::watched::Watched;
 use super::{Fetching, File, Plan};
-use crate::driver::{BlobLook, Look};
+use crate::driver::News;
 use crate::node::blocking;
 use crate::report::{Failure, FailureKind, FetchEvent, FileProgress};
 use crate::speed::Speed;
 use crate::store::Store;
 
+/// How often the store is asked about blobs that are not complete: somebody else may have published them here.
+const STORE_PAUSE: Duration = Duration::from_secs(2);
+
+/// One distinct blob of a plan.
+struct Blob {
+    hash: BlobHash,
+    size: u64,
+    /// The files that have these bytes.
+    files: Vec<usize>,
+    verified: u64,
+    /// Every group is verified and written.
+    complete: bool,
+    /// Every group is durable, too.
+    stored: bool,
+}
+
 /// The files of a plan on their way.
 pub(super) struct Pull<'a> {
     fetching: &'a Fetching<'a>,
     files: &'a [File],
-    /// The distinct blobs, in order.
-    blobs: Vec<BlobHash>,
-    /// Which of them each file needs.
-    blob_of: Vec<usize>,
-    sizes: Vec<u64>,
-    waiting: BTreeSet<usize>,
-    told: Vec<u64>,
+    blobs: Vec<Blob>,
+    index_of: BTreeMap<BlobHash, usize>,
+    /// Blobs that are not complete.
+    missing: BTreeSet<usize>,
+    /// Files that have become complete and were not taken yet.
+    ready: Vec<usize>,
+    /// Files to be placed.
+    waiting: usize,
+    /// Files that came further since that was last told.
+    moved: BTreeSet<usize>,
+    /// Verified bytes of all blobs.
+    bytes: u64,
+    /// The news up to this number are known.
+    news: u64,
     speed: Speed,
-    last_bytes: u64,
     last_news: Instant,
+    next_store_look: Instant,
 }
 
 impl<'a> Pull<'a> {
     /// Joins the swarm for all blobs that are not complete yet.
     pub(super) async fn new(fetching: &'a Fetching<'a>, plan: &'a Plan, watched: &Watched<'_>) -> Result<Pull<'a>, Failure> {
         let mut index_of = BTreeMap::new();
-        let (mut blobs, mut sizes) = (Vec::new(), Vec::new());
-        let mut blob_of = Vec::new();
-        for file in &plan.files {
-            let index = *index_of.entry(file.blob).or_insert_with(|| {
-                blobs.push(file.blob);
-                sizes.push(file.bytes);
+        let mut blobs: Vec<Blob> = Vec::new();
+        for (index, file) in plan.files.iter().enumerate() {
+            let blob = *index_of.entry(file.blob).or_insert_with(|| {
+                let (hash, size) = (file.blob, file.bytes);
+                blobs.push(Blob { hash, size, files: Vec::new(), verified: 0, complete: false, stored: false });
                 blobs.len() - 1
             });
-            blob_of.push(index);
+            blobs[blob].files.push(index);
         }
-        watched.add(&blobs).await?;
-        let (store, asked) = (fetching.core.store.clone(), blobs.clone());
-        let known = sizes.clone();
+        let hashes: Vec<BlobHash> = blobs.iter().map(|blob| blob.hash).collect();
+        watched.add(&hashes).await?;
+        let asked: Vec<(BlobHash, u64)> = blobs.iter().map(|blob| (blob.hash, blob.size)).collect();
+        let store = fetching.core.store.clone();
         let order = if fetching.request.in_order { Order::Stream } else { Order::RarestFirst };
-        let wants = blocking(move || wants(&store, &asked, &known, order)).await?;
+        let wants = blocking(move || wants(&store, &asked, order)).await?;
         if !wants.is_empty() {
             fetching.join(wants).await?;
         }
@@ -57,72 +82,103 @@ impl<'a> Pull<'a> {
         Ok(Self {
             fetching,
             files,
-            waiting: (0..files.len()).collect(),
-            told: vec![0; files.len()],
+            missing: (0..blobs.len()).collect(),
             blobs,
-            blob_of,
-            sizes,
+            index_of,
+            ready: Vec::new(),
+            waiting: files.len(),
+            moved: BTreeSet::new(),
+            bytes: 0,
+            news: 0,
             speed: Speed::default(),
-            last_bytes: 0,
             last_news: Instant::now(),
+            next_store_look: Instant::now(),
         })
     }
 
-    /// A look at every blob; one that is not fetched (any more) is looked up in the store.
-    pub(super) async fn look(&mut self) -> Result<Look, Failure> {
+    /// Looks at what has changed since the last time. A blob that is not fetched (any more) is looked up in the store, now and then.
+    pub(super) async fn look(&mut self) -> Result<News, Failure> {
         // The store first: whatever it holds was reported to the driver before.
-        let store = &self.fetching.core.store;
-        let in_store: Vec<bool> = self.blobs.iter().map(|blob| store.blob(*blob).is_some_and(|status| status.complete)).collect();
-        let mut look = self.fetching.look(self.blobs.clone()).await?;
-        for ((in_store, size), state) in in_store.into_iter().zip(&self.sizes).zip(&mut look.blobs) {
-            if !state.stored && in_store {
-                *state = BlobLook { stored: true, complete: true, verified: *size, ..*state };
-            }
-            if state.complete {
-                state.verified = *size;
+        let now = Instant::now();
+        let mut in_store = Vec::new();
+        if now >= self.next_store_look {
+            self.next_store_look = now + STORE_PAUSE;
+            let (store, blobs) = (&self.fetching.core.store, &self.blobs);
+            in_store.extend(self.missing.iter().filter(|blob| store.is_complete(blobs[**blob].hash)).copied());
+        }
+        let news = self.fetching.news(self.news).await?;
+        self.news = news.until;
+        let before = self.bytes;
+        for (hash, look) in &news.changed {
+            if let Some(&blob) = self.index_of.get(hash) {
+                self.note(blob, look.verified, look.complete || look.stored, look.stored);
             }
         }
-        let bytes = look.blobs.iter().map(|blob| blob.verified).sum();
-        if bytes != self.last_bytes {
-            (self.last_bytes, self.last_news) = (bytes, Instant::now());
+        in_store.into_iter().for_each(|blob| self.note(blob, 0, true, true));
+        if self.bytes != before {
+            self.last_news = now;
         }
-        self.speed.record(Instant::now().into_std(), bytes);
-        Ok(look)
+        self.speed.record(now.into_std(), self.bytes);
+        Ok(news)
     }
 
-    pub(super) fn is_stored(&self, look: &Look, file: usize) -> bool {
-        look.blobs[self.blob_of[file]].stored
+    fn note(&mut self, index: usize, verified: u64, complete: bool, stored: bool) {
+        let blob = &mut self.blobs[index];
+        blob.stored |= stored;
+        if blob.complete {
+            return;
+        }
+        let verified = if complete { blob.size } else { verified };
+        if verified != blob.verified {
+            self.bytes = self.bytes - blob.verified + verified;
+            blob.verified = verified;
+            self.moved.extend(&blob.files);
+        }
+        if complete {
+            blob.complete = true;
+            self.ready.extend(&blob.files);
+            self.missing.remove(&index);
+        }
+    }
+
+    /// Whether the blob of the first file is complete and durable.
+    pub(super) fn is_stored(&self) -> bool {
+        self.blobs.first().is_some_and(|blob| blob.stored)
     }
 
     /// Files that have become complete since the last time.
-    pub(super) fn take_complete(&mut self, look: &Look) -> Vec<usize> {
-        let complete: Vec<usize> = self.waiting.iter().copied().filter(|file| look.blobs[self.blob_of[*file]].complete).collect();
-        self.waiting.retain(|file| !complete.contains(file));
-        complete
+    pub(super) fn take_complete(&mut self) -> Vec<usize> {
+        let ready = std::mem::take(&mut self.ready);
+        self.waiting -= ready.len();
+        ready
     }
 
     pub(super) fn is_over(&self) -> bool {
-        self.waiting.is_empty()
+        self.waiting == 0
     }
 
-    pub(super) fn progress(&mut self, look: &Look) -> FetchEvent {
-        let mut files = Vec::new();
-        let (mut bytes, mut total) = (0, 0);
-        for (index, file) in self.files.iter().enumerate() {
-            let verified = look.blobs[self.blob_of[index]].verified;
-            (bytes, total) = (bytes + verified, total + file.bytes);
-            if std::mem::replace(&mut self.told[index], verified) != verified {
-                files.push(FileProgress { file: index, bytes: verified });
-            }
-        }
+    pub(super) fn progress(&mut self, news: &News) -> FetchEvent {
+        let moved = std::mem::take(&mut self.moved);
+        let verified = |file: &File| self.blobs[self.index_of[&file.blob]].verified;
+        let files = moved.into_iter().map(|file| FileProgress { file, bytes: verified(&self.files[file]) }).collect();
+        // A file that is there twice counts twice.
+        let of_files = |blob: &Blob, bytes: u64| bytes * blob.files.len() as u64;
+        let bytes: u64 = self.blobs.iter().map(|blob| of_files(blob, blob.verified)).sum();
+        let total: u64 = self.blobs.iter().map(|blob| of_files(blob, blob.size)).sum();
         let rate = self.speed.bytes_per_s();
         let eta_s = (total - bytes).checked_div(rate);
-        FetchEvent::Progress { bytes, total, rate, eta_s, sources: look.busy, files }
+        FetchEvent::Progress { bytes, total, rate, eta_s, sources: news.busy, files }
+    }
+
+    /// Who delivered how much of it.
+    pub(super) async fn sources(&self) -> Result<BTreeMap<PeerId, u64>, Failure> {
+        let blobs = self.blobs.iter().map(|blob| blob.hash).collect();
+        Ok(self.fetching.look(blobs).await?.sources)
     }
 
     /// Says why it cannot go on, if it cannot.
-    pub(super) fn check(&self, look: &Look) -> Result<(), Failure> {
-        if let Some(paused) = &look.paused {
+    pub(super) async fn check(&self, news: &News) -> Result<(), Failure> {
+        if let Some(paused) = &news.paused {
             let message = format!("{}; everything verified is kept, run it again to go on", paused.message);
             return Err(Failure::new(FailureKind::Disk, message));
         }
@@ -130,7 +186,8 @@ impl<'a> Pull<'a> {
         if waited < self.fetching.timeout() {
             return Ok(());
         }
-        let missing: u64 = self.sizes.iter().zip(&look.blobs).map(|(size, blob)| size - blob.verified.min(*size)).sum();
+        let look = self.fetching.look(self.missing.iter().map(|blob| self.blobs[*blob].hash).collect()).await?;
+        let missing: u64 = self.blobs.iter().map(|blob| blob.size - blob.verified.min(blob.size)).sum();
         let providers = look.blobs.iter().map(|blob| blob.providers).max().unwrap_or(0);
         let disputed = look.blobs.iter().filter_map(|blob| blob.disputed).next();
         let reason = match (disputed, providers) {
@@ -147,29 +204,29 @@ impl<'a> Pull<'a> {
             "nothing arrived for {} s with {missing} bytes missing: {reason}; what is verified is kept, run it again to go on",
             waited.as_secs()
         );
-        let kind = if self.last_bytes == 0 && providers == 0 { FailureKind::NotFound } else { FailureKind::Incomplete };
+        let kind = if self.bytes == 0 && providers == 0 { FailureKind::NotFound } else { FailureKind::Incomplete };
         Err(Failure::new(kind, message))
     }
 }
 
 /// What is to be asked of the swarm: blobs that are not complete. Empty ones are made here.
-fn wants(store: &Store, blobs: &[BlobHash], sizes: &[u64], order: Order) -> Result<Vec<Want>, Failure> {
+fn wants(store: &Store, blobs: &[(BlobHash, u64)], order: Order) -> Result<Vec<Want>, Failure> {
     let mut wants = Vec::new();
-    for (blob, size) in blobs.iter().zip(sizes) {
-        if *size == 0 {
+    for &(blob, size) in blobs {
+        if size == 0 {
             store.put_bytes(b"")?;
             continue;
         }
-        match store.blob(*blob) {
+        match store.blob(blob) {
             Some(status) if status.complete => (),
             status => {
                 // Another size than the manifest's: whatever is held belongs to the blob, so the manifest is wrong.
-                if let Some(status) = status.as_ref().filter(|status| status.size != *size && !status.held.is_empty()) {
+                if let Some(status) = status.as_ref().filter(|status| status.size != size && !status.held.is_empty()) {
                     let message = format!("{blob} has {} bytes, the manifest says {size}", status.size);
                     return Err(Failure::new(FailureKind::Refused, message));
                 }
                 let held = status.map_or_else(SpanSet::new, |status| status.held);
-                wants.push(Want { blob: *blob, size: Some(*size), held, order });
+                wants.push(Want { blob, size: Some(size), held, order });
             }
         }
     }

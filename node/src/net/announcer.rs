@@ -10,6 +10,11 @@ use super::jitter::spread;
 
 /// Announcements under way at a time. With more, libp2p's query pool slows down out of proportion.
 const IN_FLIGHT: usize = 20;
+/// Time between two announcements, in the long run: among few peers each is over in a moment, and a model of ten thousand files would
+/// take the machine from its own transfer. In a large network they take longer anyway.
+const PACE: Duration = Duration::from_millis(10);
+/// Announcements that may begin at once after a while without any.
+const BURST: u32 = 64;
 /// Time between two announcements of one blob. Records live 48 h, so three may fail before one is missed.
 const INTERVAL: Duration = Duration::from_secs(11 * 60 * 60);
 /// Time until an announcement that failed is tried again.
@@ -26,6 +31,8 @@ pub struct Announcer {
     blobs: HashMap<BlobHash, State>,
     due: BTreeSet<(Instant, BlobHash)>,
     in_flight: usize,
+    /// When the next one would begin if all kept the pace; `None` before the first.
+    next: Option<Instant>,
     /// Size of the routing table when the announcements that stand were made; `None` before the first.
     announced_to: Option<usize>,
     grown_since: Option<Instant>,
@@ -42,7 +49,15 @@ enum State {
 impl Announcer {
     /// Nothing to announce. The seed spreads this node's moments away from other nodes'.
     pub fn new(seed: u64) -> Self {
-        Self { seed, blobs: HashMap::new(), due: BTreeSet::new(), in_flight: 0, announced_to: None, grown_since: None }
+        Self {
+            seed,
+            blobs: HashMap::new(),
+            due: BTreeSet::new(),
+            in_flight: 0,
+            next: None,
+            announced_to: None,
+            grown_since: None,
+        }
     }
 
     /// Announce this blob from now on. Repeating it changes nothing.
@@ -72,12 +87,14 @@ impl Announcer {
         self.watch_growth(now, table);
         let mut taken = Vec::new();
         while self.in_flight < IN_FLIGHT
+            && self.next.is_none_or(|next| next <= now + BURST * PACE)
             && let Some(&(at, blob)) = self.due.first()
             && at <= now
         {
             self.due.pop_first();
             self.blobs.insert(blob, State::InFlight);
             self.in_flight += 1;
+            self.next = Some(self.next.map_or(now, |next| next.max(now)) + PACE);
             taken.push(blob);
         }
         if !taken.is_empty() {
@@ -155,6 +172,24 @@ mod tests {
         announcer.finished(first[1], true, start);
         assert_eq!(announcer.take_due(start, 25).len(), 2);
         assert_eq!(announcer.len(), 50);
+    }
+
+    #[test]
+    fn thousands_of_blobs_are_announced_one_after_the_other() {
+        let start = Instant::now();
+        let mut announcer = Announcer::new(1);
+        (0..10_000).for_each(|number| announcer.announce(blob(number), start));
+        let mut announced = 0;
+        // Each is over at once.
+        for tenth in 0..100 {
+            let now = start + seconds(tenth) / 10;
+            for _ in 0..100 {
+                let taken = announcer.take_due(now, 1);
+                announced += taken.len();
+                taken.into_iter().for_each(|blob| announcer.finished(blob, true, now));
+            }
+        }
+        assert!((900..1100).contains(&announced), "{announced} in ten seconds");
     }
 
     #[test]

@@ -62,6 +62,7 @@ pub fn publish(store: &Store, request: &PublishRequest, events: &mpsc::Sender<Pu
         let file = File { path: request.path.clone(), shown: file_name.to_owned(), bytes: metadata.len() };
         let publisher = store.publisher(mode, 1, !request.no_sha256);
         let published = publish_one(&publisher, 0, &file, &Meter::new(events, file.bytes))?;
+        publisher.finish()?;
         let link = Link::new(published.hash);
         let link = link.clone().with_name(file_name).unwrap_or(link);
         let (hash, bytes) = (published.hash, published.size);
@@ -75,7 +76,9 @@ pub fn publish(store: &Store, request: &PublishRequest, events: &mpsc::Sender<Pu
     }
     let (files, paths): (Vec<File>, Vec<ShardPath>) = files.into_iter().unzip();
     let meter = Meter::new(events, files.iter().map(|file| file.bytes).sum());
-    let published = publish_all(&store.publisher(mode, files.len(), !request.no_sha256), &files, &meter)?;
+    let publisher = store.publisher(mode, files.len(), !request.no_sha256);
+    let published = publish_all(&publisher, &files, &meter)?;
+    publisher.finish()?;
     let shards = paths.iter().zip(published);
     let shards = shards.map(|(path, file)| Shard::new(path.clone(), file.size, file.hash, file.sha256));
     let shards = shards.collect::<Result<Vec<_>, _>>()?;

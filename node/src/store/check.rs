@@ -102,11 +102,11 @@ impl Store {
     /// Looks at all files again and makes the index from them. Blobs somebody is writing to are left as they are.
     pub fn rebuild(&self) -> Result<RebuildReport, StoreError> {
         let shared = &self.shared;
-        let busy = |hash| shared.slot(hash).is_some_and(|slot| slot.state().writer.strong_count() > 0);
+        let busy = |hash| shared.slot(hash).is_some_and(|slot| slot.state().is_busy());
         let found = scan::scan_unless(&shared.layout, busy)?;
         let entries: Vec<_> = {
             let mut blobs = shared.blobs.write().unwrap_or_else(PoisonError::into_inner);
-            blobs.retain(|_, slot| slot.state().writer.strong_count() > 0);
+            blobs.retain(|_, slot| slot.state().is_busy());
             for slot in found {
                 blobs.entry(slot.hash).or_insert_with(|| Arc::new(slot));
             }

@@ -1,11 +1,13 @@
 //! Putting a complete blob under its final name, outside of the store. The destination's folders are walked by handle, one component at
 //! a time: a symbolic link below the output root, planted or accidental, never leads the file elsewhere.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use p2pweights_protocol::ids::BlobHash;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags};
@@ -16,9 +18,13 @@ use tracing::debug;
 use super::Store;
 use super::error::StoreError;
 use super::reader::{BlobReader, FromStart};
+use super::small::{FEW, sync_file_system};
 
 /// Bytes copied at a time.
 const COPY_BYTES: usize = 256 * 1024;
+
+/// Folders kept open for more files: most models have fewer, and a process may have a thousand files open.
+const FOLDERS_OPEN: usize = 64;
 
 /// How a blob got to its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,11 +68,37 @@ impl Store {
     /// Puts a blob of which every group is proved at `root/relative`; the last groups need not be synced yet. Makes the folders on the
     /// way. What is there already is kept unless it is the same or `force` is set; a folder is never replaced.
     pub fn export(&self, hash: BlobHash, root: &Path, relative: &str, force: bool) -> Result<Export, ExportError> {
-        let reader = self.reader(hash)?;
-        if !self.shared.slot(hash).is_some_and(|slot| slot.state().is_whole()) {
+        let mut exports = self.exports(root, force);
+        let export = exports.place(hash, relative)?;
+        exports.finish()?;
+        Ok(export)
+    }
+
+    /// The same for many blobs: what is placed is durable after [`Exports::finish`].
+    pub fn exports(&self, root: &Path, force: bool) -> Exports {
+        Exports { store: self.clone(), root: root.to_owned(), force, open: BTreeMap::new(), touched: BTreeSet::new() }
+    }
+
+    /// Gives a stored blob the name if nothing has it; `false` if that takes more than a link.
+    fn link(&self, hash: BlobHash, destination: &Destination) -> Result<bool, ExportError> {
+        let slot = self.shared.slot(hash).ok_or(StoreError::Missing(hash))?;
+        let state = slot.state();
+        if !state.is_whole() {
             return Err(StoreError::Missing(hash).into());
         }
-        let destination = Destination::open(root, relative)?;
+        if state.reference().is_some() {
+            return Ok(false);
+        }
+        // With the lock held, so that the file keeps its name meanwhile.
+        let source = state.arrived.clone().unwrap_or_else(|| self.shared.layout.data(hash));
+        Ok(destination.link(&source, &destination.name).is_ok())
+    }
+
+    fn export_to(&self, hash: BlobHash, destination: &Destination, force: bool) -> Result<Export, ExportError> {
+        if self.link(hash, destination)? {
+            return Ok(Export::Linked);
+        }
+        let reader = self.reader(hash)?;
         match destination.existing()? {
             None => {}
             Some(stat) if same_file(&stat, reader.data()) => {
@@ -81,8 +113,8 @@ impl Store {
             }
             Some(stat) => match FileType::from_raw_mode(stat.st_mode) {
                 FileType::RegularFile if destination.holds(hash, reader.geometry().size())? => return Ok(Export::AlreadyThere),
-                FileType::Directory => return Err(ExportError::Exists(destination.path)),
-                _ if !force => return Err(ExportError::Exists(destination.path)),
+                FileType::Directory => return Err(ExportError::Exists(destination.path.clone())),
+                _ if !force => return Err(ExportError::Exists(destination.path.clone())),
                 _ => {}
             },
         }
@@ -92,9 +124,58 @@ impl Store {
         // Renaming one of two names of a file onto the other leaves both, and after an error there may be half a file.
         destination.remove_leftover(&temp)?;
         let export = result?;
-        destination.sync_folder()?;
         debug!(hash = %hash.short(), path = %destination.path.display(), ?export, "exported");
         Ok(export)
+    }
+}
+
+/// Blobs being exported below one folder.
+#[derive(Debug)]
+pub struct Exports {
+    store: Store,
+    root: PathBuf,
+    force: bool,
+    /// Folders that are open, by their names below the root: files become complete in any order.
+    open: BTreeMap<String, Arc<OwnedFd>>,
+    /// Folders in which names are not durable yet.
+    touched: BTreeSet<String>,
+}
+
+impl Exports {
+    /// The folder.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Like [`Store::export`], but not durable until the end.
+    pub fn place(&mut self, hash: BlobHash, relative: &str) -> Result<Export, ExportError> {
+        let folder = relative.rsplit_once('/').map_or("", |(folder, _)| folder);
+        let destination = Destination::open(&self.root, relative, self.open.get(folder).cloned())?;
+        if !self.open.contains_key(folder) {
+            if self.open.len() >= FOLDERS_OPEN {
+                self.open.clear();
+            }
+            self.open.insert(folder.to_owned(), Arc::clone(&destination.folder));
+        }
+        let export = self.store.export_to(hash, &destination, self.force)?;
+        if !self.touched.contains(folder) {
+            self.touched.insert(folder.to_owned());
+        }
+        Ok(export)
+    }
+
+    /// Makes all names durable.
+    pub fn finish(self) -> Result<(), ExportError> {
+        if self.touched.len() > FEW && sync_file_system(&self.root)? {
+            return Ok(());
+        }
+        for folder in &self.touched {
+            let components: Vec<&str> = folder.split('/').filter(|name| !name.is_empty()).collect();
+            let open = open_folder(&self.root, &components)?;
+            let error = |error: Errno| ExportError::Io { path: self.root.join(folder), source: error.into() };
+            rustix::fs::fsync(&open).map_err(error)?;
+        }
+        Ok(())
     }
 }
 
@@ -102,42 +183,50 @@ fn same_file(stat: &rustix::fs::Stat, file: &File) -> bool {
     file.metadata().is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == (stat.st_dev, stat.st_ino))
 }
 
+/// Opens a folder below the root, and makes those on the way. No component may be a link; the root is the user's choice: it may.
+fn open_folder(root: &Path, components: &[&str]) -> Result<OwnedFd, ExportError> {
+    fs::create_dir_all(root).map_err(|source| ExportError::Io { path: root.to_owned(), source })?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let io_error = |path: &Path, error: Errno| ExportError::Io { path: path.to_owned(), source: error.into() };
+    let mut folder = rustix::fs::open(root, flags, Mode::empty()).map_err(|error| io_error(root, error))?;
+    let mut path = root.to_owned();
+    for component in components {
+        path.push(component);
+        match rustix::fs::mkdirat(&folder, *component, Mode::from_raw_mode(0o777)) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(error) => return Err(io_error(&path, error)),
+        }
+        folder = match rustix::fs::openat(&folder, *component, flags | OFlags::NOFOLLOW, Mode::empty()) {
+            Ok(folder) => folder,
+            Err(Errno::LOOP | Errno::NOTDIR) => return Err(ExportError::NotAFolder(path)),
+            Err(error) => return Err(io_error(&path, error)),
+        };
+    }
+    Ok(folder)
+}
+
 /// A name in a folder that is held open.
 struct Destination {
-    folder: OwnedFd,
+    folder: Arc<OwnedFd>,
     name: String,
     /// For messages only.
     path: PathBuf,
 }
 
 impl Destination {
-    fn open(root: &Path, relative: &str) -> Result<Self, ExportError> {
+    /// `folder`: the folder, if it is open already.
+    fn open(root: &Path, relative: &str, folder: Option<Arc<OwnedFd>>) -> Result<Self, ExportError> {
         let bad = || ExportError::BadName(relative.to_owned());
         let components: Vec<&str> = relative.split('/').collect();
         if components.iter().any(|name| matches!(*name, "" | "." | "..") || name.contains(['\0', '\\'])) {
             return Err(bad());
         }
         let (name, folders) = components.split_last().ok_or_else(bad)?;
-        fs::create_dir_all(root).map_err(|source| ExportError::Io { path: root.to_owned(), source })?;
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let io_error = |path: &Path, error: Errno| ExportError::Io { path: path.to_owned(), source: error.into() };
-        // The root is the user's choice: it may well be a link.
-        let mut folder = rustix::fs::open(root, flags, Mode::empty()).map_err(|error| io_error(root, error))?;
-        let mut path = root.to_owned();
-        for component in folders {
-            path.push(component);
-            match rustix::fs::mkdirat(&folder, *component, Mode::from_raw_mode(0o777)) {
-                Ok(()) | Err(Errno::EXIST) => {}
-                Err(error) => return Err(io_error(&path, error)),
-            }
-            folder = match rustix::fs::openat(&folder, *component, flags | OFlags::NOFOLLOW, Mode::empty()) {
-                Ok(folder) => folder,
-                Err(Errno::LOOP | Errno::NOTDIR) => return Err(ExportError::NotAFolder(path)),
-                Err(error) => return Err(io_error(&path, error)),
-            };
-        }
-        path.push(name);
-        Ok(Self { folder, name: (*name).to_owned(), path })
+        let folder = match folder {
+            Some(folder) => folder,
+            None => Arc::new(open_folder(root, folders)?),
+        };
+        Ok(Self { folder, name: (*name).to_owned(), path: root.join(relative) })
     }
 
     fn error(&self, source: impl Into<io::Error>) -> ExportError {
@@ -173,8 +262,10 @@ impl Destination {
     /// Makes the blob appear under a temporary name: as a link if the store's file can have one, else as a copy.
     fn fill(&self, store: &Store, reader: &BlobReader, temp: &str) -> Result<Export, ExportError> {
         if !reader.is_reference() {
-            let source = store.shared.layout.data(reader.hash());
-            match rustix::fs::linkat(rustix::fs::CWD, &source, &self.folder, temp, AtFlags::empty()) {
+            let slot = store.shared.slot(reader.hash()).ok_or(StoreError::Missing(reader.hash()))?;
+            let state = slot.state();
+            let source = state.arrived.clone().unwrap_or_else(|| store.shared.layout.data(reader.hash()));
+            match self.link(&source, temp) {
                 Ok(()) => return Ok(Export::Linked),
                 // Another file system, or one without links, or too many of them.
                 Err(Errno::XDEV | Errno::PERM | Errno::MLINK | Errno::OPNOTSUPP | Errno::NOSYS) => {}
@@ -210,6 +301,10 @@ impl Destination {
         file.sync_all().map_err(|error| self.error(error))
     }
 
+    fn link(&self, source: &Path, name: &str) -> Result<(), Errno> {
+        rustix::fs::linkat(rustix::fs::CWD, source, &self.folder, name, AtFlags::empty())
+    }
+
     fn rename(&self, temp: &str, force: bool) -> Result<(), ExportError> {
         let (folder, name) = (&self.folder, self.name.as_str());
         if force {
@@ -232,9 +327,5 @@ impl Destination {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(error) => Err(self.error(error)),
         }
-    }
-
-    fn sync_folder(&self) -> Result<(), ExportError> {
-        rustix::fs::fsync(&self.folder).map_err(|error| self.error(error))
     }
 }

@@ -2,23 +2,52 @@
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
 
 use p2pweights_protocol::geometry::{Geometry, Span};
 use p2pweights_protocol::ids::BlobHash;
 use p2pweights_protocol::span_set::SpanSet;
-use p2pweights_protocol::verify::{EncodeError, ReadAt, encode_span, outboard_bytes};
+use p2pweights_protocol::verify::{EncodeError, OutboardBuilder, encode_span, outboard_bytes};
 
 use super::error::{AtPath, StoreError};
 use super::layout::Layout;
+use super::small::is_small;
 
-/// The outboard's file; a blob of one group has none.
+/// Where a blob's parents are.
 #[derive(Debug)]
-struct Pairs(Option<File>);
+enum Pairs {
+    /// In the outboard's file; a blob of one group has none.
+    Filed(Option<File>),
+    /// Nowhere, for the blob is small: it is read whole, and its parents are made from it.
+    Made { data: Vec<u8>, outboard: Vec<u8> },
+}
 
-impl ReadAt for Pairs {
-    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
-        self.0.as_ref().map_or(Ok(0), |file| file.read_at(offset, buffer))
+impl Pairs {
+    fn make(data: &File, geometry: Geometry) -> io::Result<Self> {
+        let mut bytes = vec![0; geometry.size() as usize];
+        // One that was cut short is damaged, which proving it shows.
+        let count = read_full_at(data, &mut bytes)?;
+        bytes.truncate(count);
+        let mut builder = OutboardBuilder::new(Vec::new());
+        builder.update(&bytes)?;
+        let (_, outboard) = builder.finish()?;
+        Ok(Self::Made { data: bytes, outboard })
     }
+}
+
+/// Fills the buffer from the file's beginning unless the file ends.
+fn read_full_at(file: &File, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match FileExt::read_at(file, &mut buffer[filled..], filled as u64) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
 }
 
 /// Both files of a blob.
@@ -35,21 +64,36 @@ impl BlobFiles {
     pub(super) fn with_data(layout: &Layout, hash: BlobHash, geometry: Geometry, data: File) -> Result<Self, StoreError> {
         let path = layout.outboard(hash);
         let pairs = match outboard_bytes(geometry) {
-            0 => None,
-            _ => Some(File::open(&path).at(&path)?),
+            0 => Pairs::Filed(None),
+            _ => match File::open(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound && is_small(geometry) => {
+                    Pairs::make(&data, geometry).at(&layout.data(hash))?
+                }
+                file => Pairs::Filed(Some(file.at(&path)?)),
+            },
         };
-        Ok(Self { hash, geometry, data, pairs: Pairs(pairs) })
+        Ok(Self { hash, geometry, data, pairs })
     }
 
-    /// Opens a blob in the store.
-    pub(super) fn stored(layout: &Layout, hash: BlobHash, geometry: Geometry) -> Result<Self, StoreError> {
-        let path = layout.data(hash);
+    /// Opens a blob in the store; `arrived`: where its data is if it has no final name yet.
+    pub(super) fn stored(
+        layout: &Layout,
+        hash: BlobHash,
+        geometry: Geometry,
+        arrived: Option<PathBuf>,
+    ) -> Result<Self, StoreError> {
+        let path = arrived.unwrap_or_else(|| layout.data(hash));
         Self::with_data(layout, hash, geometry, File::open(&path).at(&path)?)
     }
 
     /// Writes the encoding of a span, each group proved first.
     pub(super) fn encode_span(&self, span: Span, out: &mut impl Write) -> Result<(), EncodeError> {
-        encode_span(&self.data, &self.pairs, self.hash, self.geometry, span, out)
+        let (hash, geometry) = (self.hash, self.geometry);
+        match &self.pairs {
+            Pairs::Filed(Some(outboard)) => encode_span(&self.data, outboard, hash, geometry, span, out),
+            Pairs::Filed(None) => encode_span(&self.data, &[][..], hash, geometry, span, out),
+            Pairs::Made { data, outboard } => encode_span(&data[..], &outboard[..], hash, geometry, span, out),
+        }
     }
 
     /// Which groups of `span` can be proved. An error means that the disk could not be read, not that it holds the wrong bytes.

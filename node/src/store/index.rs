@@ -18,8 +18,9 @@ use super::sled_catalog::SledCatalog;
 
 /// Damaged indexes kept for the curious; older ones are deleted.
 const DAMAGED_KEPT: usize = 2;
-/// Raise it when [`CatalogEntry`] changes: an index with another number is rebuilt.
-const SCHEMA: u32 = 2;
+/// Raise it when [`CatalogEntry`] changes, or what an entry promises (no outboards of small blobs): an index with another number is
+/// rebuilt.
+const SCHEMA: u32 = 3;
 
 /// What the index knows about a blob.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -54,6 +54,16 @@ impl Layout {
         self.root.join("pins")
     }
 
+    /// Small blobs that arrived and are not synced.
+    pub(super) fn arrived_folder(&self) -> PathBuf {
+        self.root.join("arrived")
+    }
+
+    /// A name there that nobody uses.
+    pub(super) fn arrived(&self, hash: BlobHash) -> PathBuf {
+        self.arrived_folder().join(format!("{hash}.{}", self.temps.fetch_add(1, Ordering::Relaxed)))
+    }
+
     fn blob(&self, hash: BlobHash, part: &str) -> PathBuf {
         let name = hash.to_string();
         self.blobs().join(&name[..2]).join(format!("{name}.{part}"))
@@ -91,7 +101,7 @@ impl Layout {
         if temps.exists() {
             fs::remove_dir_all(&temps).at(&temps)?;
         }
-        for folder in [self.blobs(), self.published_folder(), self.pins(), temps] {
+        for folder in [self.blobs(), self.published_folder(), self.pins(), self.arrived_folder(), temps] {
             fs::create_dir_all(&folder).at(&folder)?;
         }
         let version = self.root.join("version");

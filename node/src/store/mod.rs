@@ -18,9 +18,11 @@ mod progress;
 mod publish;
 mod published;
 mod reader;
+mod records;
 mod scan;
 mod sled_catalog;
 mod slot;
+mod small;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -36,13 +38,14 @@ use p2pweights_protocol::span_set::SpanSet;
 
 pub use self::check::{DiskUsage, RebuildReport, VerifyReport};
 pub use self::error::{ReadError, ReceiveError, StoreError};
-pub use self::export::{Export, ExportError};
+pub use self::export::{Export, ExportError, Exports};
 pub use self::pins::PinRecord;
 pub use self::publish::{PublishError, Published, Publisher};
 pub use self::published::{FileStamp, PublishMode, PublishedRecord};
 pub use self::reader::BlobReader;
 pub(crate) use self::slot::locked;
 pub use self::slot::{BlobStatus, Location, Withdrawn};
+pub use self::small::SmallSync;
 pub use self::writer::{BlobWriter, Receipt};
 
 use self::error::AtPath;
@@ -50,6 +53,7 @@ use self::index::Index;
 use self::layout::{Layout, remove_if_there, sync_folder_of};
 use self::lock::ProcessLock;
 use self::slot::Slot;
+use self::small::Arrivals;
 use self::writer::ScratchPool;
 
 /// What can be set about a store.
@@ -86,6 +90,7 @@ struct Shared {
     scratch: ScratchPool,
     /// Who puts a published blob into place holds one of these, by its hash.
     installs: [Mutex<()>; 16],
+    arrivals: Arrivals,
     #[cfg(test)]
     brake: brake::Brake,
     #[cfg(test)]
@@ -106,7 +111,8 @@ impl Store {
         let lock = ProcessLock::take(&layout)?;
         layout.prepare()?;
         let (mut index, entries) = Index::open(&layout, config.index_cache_bytes)?;
-        let slots = match entries {
+        let recovered = small::recover(&layout)?;
+        let slots = match entries.filter(|_| !recovered) {
             Some(entries) => scan::load_all(&layout, entries)?,
             None => {
                 let slots = scan::scan(&layout)?;
@@ -120,6 +126,7 @@ impl Store {
             index: Mutex::new(index),
             scratch: ScratchPool::default(),
             installs: Default::default(),
+            arrivals: Arrivals::default(),
             layout,
             config,
             #[cfg(test)]
@@ -150,6 +157,11 @@ impl Store {
     /// What is held of a blob; `None` if nothing was ever wanted of it.
     pub fn blob(&self, hash: BlobHash) -> Option<BlobStatus> {
         self.shared.slot(hash).map(|slot| slot.status())
+    }
+
+    /// Whether all of a blob is held.
+    pub fn is_complete(&self, hash: BlobHash) -> bool {
+        self.shared.slot(hash).is_some_and(|slot| slot.state().is_complete())
     }
 
     /// What is held of every blob.
@@ -196,7 +208,8 @@ impl Store {
     }
 
     /// Opens a blob for writing; makes it, or goes on where it was left. Threads that ask for the same blob share one writer.
-    /// [`StoreError::AlreadyComplete`] means success without work; an empty blob is made on the spot and reported so.
+    /// [`StoreError::AlreadyComplete`] means success without work, or that it arrived whole and is about to be synced; an empty blob is
+    /// made on the spot and reported so.
     pub fn writer(&self, hash: BlobHash, size: u64) -> Result<Arc<BlobWriter>, StoreError> {
         let shared = &self.shared;
         if size > shared.config.blob_bytes_max {
@@ -225,7 +238,7 @@ impl Store {
             drop(state);
             return fits.map(|()| writer);
         }
-        if state.is_complete() {
+        if state.is_complete() || state.arrived.is_some() {
             return Err(StoreError::AlreadyComplete(hash));
         }
         if state.withdrawn.is_some() {
@@ -270,6 +283,9 @@ impl Store {
             return Err(StoreError::Busy(hash));
         }
         let layout = &self.shared.layout;
+        if let Some(path) = state.arrived.take() {
+            remove_if_there(&path)?;
+        }
         // Data before its progress file: the other way round, a crash between would leave data that passes for complete.
         for path in [layout.published(hash), layout.data(hash), layout.progress(hash), layout.outboard(hash)] {
             if remove_if_there(&path)? {
@@ -303,6 +319,13 @@ impl Shared {
         locked(&self.index).put(&entry);
     }
 
+    /// The same for many blobs.
+    fn note_all(&self, slots: &[Arc<Slot>]) {
+        let entries: Vec<_> = slots.iter().map(|slot| slot.entry()).collect();
+        let mut index = locked(&self.index);
+        entries.iter().for_each(|entry| index.put(entry));
+    }
+
     fn forget(&self, hash: BlobHash) {
         self.blobs.write().unwrap_or_else(PoisonError::into_inner).remove(&hash);
         locked(&self.index).remove(hash);
@@ -326,6 +349,9 @@ impl Shared {
     }
 
     fn close(&self) -> Result<(), StoreError> {
+        if let Some(error) = self.sync_small().error {
+            tracing::warn!(%error, "last sync failed");
+        }
         let entries: Vec<_> = self.slots().iter().map(|slot| slot.entry()).collect();
         locked(&self.index).close(&self.layout, &entries)
     }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, Read, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use p2pweights_protocol::ids::{BlobHash, Sha256};
 use p2pweights_protocol::limits;
 use p2pweights_protocol::span_set::SpanSet;
 use p2pweights_protocol::verify::{OutboardBuilder, outboard_bytes};
+use sha2::Digest;
 use thiserror::Error;
 
 use super::Store;
@@ -20,7 +21,9 @@ use super::error::{AtPath, StoreError};
 use super::hashing::{HashError, Hashers, Source};
 use super::layout::remove_if_there;
 use super::published::{FileStamp, PublishMode, PublishedRecord};
+use super::records::Records;
 use super::slot::{Slot, locked};
+use super::small::is_small;
 
 /// An outboard is written in portions of this many bytes: the parents of 64 MiB.
 const OUTBOARD_BUFFER_BYTES: usize = 256 * 1024;
@@ -94,7 +97,10 @@ impl Store {
         mode: PublishMode,
         progress: &mut dyn FnMut(u64) -> ControlFlow<()>,
     ) -> Result<Published, PublishError> {
-        self.publisher(mode, 1, true).publish(path, progress)
+        let publisher = self.publisher(mode, 1, true);
+        let published = publisher.publish(path, progress)?;
+        publisher.finish()?;
+        Ok(published)
     }
 
     /// For publishing so many files, with or without their SHA-256.
@@ -103,17 +109,24 @@ impl Store {
             let path = slot.state().published.as_ref()?.path.clone();
             Some((path, slot))
         });
-        Publisher { known: known.collect(), hashers: Hashers::new(files, with_sha256), store: self.clone(), mode, with_sha256 }
+        Publisher {
+            known: known.collect(),
+            hashers: Hashers::new(files, with_sha256),
+            store: self.clone(),
+            mode,
+            with_sha256,
+            records: Records::default(),
+        }
     }
 
-    /// Moves what was made into place, outboard first, and the record last: only the record makes a reference count.
-    fn install(&self, temps: &Temps, mut record: PublishedRecord) -> Result<(), StoreError> {
+    /// Moves what was made into place, outboard first, and the record last: only the record makes a reference count. Where nothing was
+    /// made, it is durable with the other records.
+    fn install(&self, temps: Option<&Temps>, records: &Records, mut record: PublishedRecord) -> Result<(), StoreError> {
         let (layout, hash) = (&self.shared.layout, record.hash);
         // Two files may have the same bytes, and be finished at the same time.
         let turns = &self.shared.installs;
         let _turn = locked(&turns[usize::from(hash.as_bytes()[0]) % turns.len()]);
         let geometry = Geometry::of(record.stamp.size);
-        layout.make_blob_folder(hash)?;
         let stored_already = self.shared.slot(hash).is_some_and(|slot| {
             let state = slot.state();
             state.is_complete() && state.reference().is_none()
@@ -123,16 +136,22 @@ impl Store {
         }
         if stored_already {
             record.mode = PublishMode::Copy;
-        } else {
+        } else if let Some(temps) = temps {
+            layout.make_blob_folder(hash)?;
             if outboard_bytes(geometry) > 0 {
                 layout.move_into_place(&temps.outboard, &layout.outboard(hash))?;
             }
             if record.mode == PublishMode::Copy {
                 layout.move_into_place(&temps.data, &layout.data(hash))?;
             }
+        } else {
+            // One from before may be why the file is published again.
+            remove_if_there(&layout.outboard(hash))?;
         }
-        let text = serde_json::to_vec_pretty(&record).expect("a record has only text keys, and its path is UTF-8");
-        layout.write_whole(&layout.published(hash), &text)?;
+        match temps {
+            Some(_) => layout.write_whole(&layout.published(hash), &record.to_json())?,
+            None => records.write(layout, &record)?,
+        }
         self.take_over(hash, geometry, Some(record))
     }
 
@@ -147,6 +166,9 @@ impl Store {
             state.pending = SpanSet::new();
             state.withdrawn = None;
             state.log = None;
+            if let Some(path) = state.arrived.take() {
+                remove_if_there(&path)?;
+            }
             if published.is_some() {
                 state.published = published;
             } else if state.reference().is_some() {
@@ -171,6 +193,7 @@ pub struct Publisher {
     hashers: Hashers,
     /// What was published before, by its path.
     known: BTreeMap<PathBuf, Arc<Slot>>,
+    records: Records,
 }
 
 impl Publisher {
@@ -200,6 +223,9 @@ impl Publisher {
         if stamp.size > limits::BLOB_BYTES {
             return Err(StoreError::TooLarge { size: stamp.size, limit: limits::BLOB_BYTES }.into());
         }
+        if mode == PublishMode::Reference && is_small(Geometry::of(stamp.size)) {
+            return self.publish_small(&file, path, stamp, progress);
+        }
         let copied = if mode == PublishMode::Copy { stamp.size } else { 0 };
         shared.check_room(copied + outboard_bytes(Geometry::of(stamp.size)))?;
         let temps = Temps { outboard: shared.layout.temp(), data: shared.layout.temp() };
@@ -212,8 +238,40 @@ impl Publisher {
             return Err(PublishError::Changed(path));
         }
         outputs.sync(&temps)?;
-        self.store.install(&temps, PublishedRecord { hash: hashes.blake3, sha256: hashes.sha256, path, stamp, mode })?;
+        let record = PublishedRecord { hash: hashes.blake3, sha256: hashes.sha256, path, stamp, mode };
+        self.store.install(Some(&temps), &self.records, record)?;
         Ok(Published { hash: hashes.blake3, sha256: hashes.sha256, size: stamp.size, read: true })
+    }
+
+    /// A small file needs no outboard, so that its record is all that is written.
+    fn publish_small(
+        &self,
+        file: &File,
+        path: PathBuf,
+        stamp: FileStamp,
+        progress: &mut dyn FnMut(u64) -> ControlFlow<()>,
+    ) -> Result<Published, PublishError> {
+        self.store.shared.check_room(0)?;
+        let mut bytes = Vec::with_capacity(stamp.size as usize + 1);
+        let read = file.take(stamp.size + 1).read_to_end(&mut bytes);
+        let read = read.map_err(|source| PublishError::Read { path: path.clone(), source })?;
+        let now = [FileStamp::of_file(file), FileStamp::of_path(&path)];
+        if read as u64 != stamp.size || now.iter().any(|now| !matches!(now, Ok(now) if *now == stamp)) {
+            return Err(PublishError::Changed(path));
+        }
+        let hash = BlobHash::of(&bytes);
+        let sha256 = self.with_sha256.then(|| Sha256(sha2::Sha256::digest(&bytes).into()));
+        if progress(stamp.size).is_break() {
+            return Err(PublishError::Cancelled);
+        }
+        let record = PublishedRecord { hash, sha256, path, stamp, mode: PublishMode::Reference };
+        self.store.install(None, &self.records, record)?;
+        Ok(Published { hash, sha256, size: stamp.size, read: true })
+    }
+
+    /// Makes durable what was published.
+    pub fn finish(&self) -> Result<(), StoreError> {
+        self.records.sync(&self.store.shared.layout)
     }
 
     fn known(&self, path: &Path, stamp: FileStamp) -> Option<Published> {

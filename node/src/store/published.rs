@@ -45,6 +45,13 @@ impl FileStamp {
     }
 }
 
+impl PublishedRecord {
+    /// The record's file.
+    pub(super) fn to_json(&self) -> Vec<u8> {
+        serde_json::to_vec_pretty(self).expect("a record has only text keys, and its path is UTF-8")
+    }
+}
+
 /// `published/<hash>.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PublishedRecord {

@@ -26,18 +26,18 @@ pub struct BlobReader {
 impl BlobReader {
     pub(super) fn open(layout: &Layout, slot: Arc<Slot>) -> Result<Self, StoreError> {
         let hash = slot.hash;
-        let (geometry, reference) = {
+        let (geometry, arrived, reference) = {
             let state = slot.state();
             if state.removed {
                 return Err(StoreError::Missing(hash));
             }
             match (state.reference(), &state.withdrawn) {
                 (Some(record), Some(_)) => return Err(StoreError::Changed { path: record.path.clone() }),
-                (record, _) => (state.geometry, record.cloned()),
+                (record, _) => (state.geometry, state.arrived.clone(), record.cloned()),
             }
         };
         let Some(record) = &reference else {
-            let files = BlobFiles::stored(layout, hash, geometry)?;
+            let files = BlobFiles::stored(layout, hash, geometry, arrived)?;
             return Ok(Self { slot, files, reference });
         };
         let data = match File::open(&record.path) {

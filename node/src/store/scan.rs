@@ -17,6 +17,7 @@ use super::layout::{Layout, list, parse_name, remove_if_there, sync_folder_of};
 use super::progress::{Progress, write_progress};
 use super::published::{FileStamp, PublishMode, PublishedRecord};
 use super::slot::Slot;
+use super::small::is_small;
 
 /// Looks at every file of the store.
 pub(super) fn scan(layout: &Layout) -> Result<Vec<Slot>, StoreError> {
@@ -99,7 +100,7 @@ pub(super) fn load(layout: &Layout, hash: BlobHash, published: Option<PublishedR
 pub(super) fn load_reference(layout: &Layout, record: PublishedRecord) -> Option<Slot> {
     let (hash, geometry) = (record.hash, Geometry::of(record.stamp.size));
     let outboard_found = fs::metadata(layout.outboard(hash)).map_or(0, |metadata| metadata.len());
-    if outboard_found != outboard_bytes(geometry) {
+    if !outboard_fits(geometry, outboard_found) {
         warn!(hash = %hash.short(), path = %record.path.display(), "outboard missing: publish the file again");
         return None;
     }
@@ -115,10 +116,15 @@ pub(super) fn load_reference(layout: &Layout, record: PublishedRecord) -> Option
     Some(slot)
 }
 
+/// Whether an outboard with so many bytes, or none, will do for a complete blob.
+fn outboard_fits(geometry: Geometry, found: u64) -> bool {
+    found == outboard_bytes(geometry) || (found == 0 && is_small(geometry))
+}
+
 fn load_complete(layout: &Layout, hash: BlobHash, published: Option<PublishedRecord>, size: u64) -> Result<Slot, StoreError> {
     let geometry = Geometry::of(size);
     let found = fs::metadata(layout.outboard(hash)).map_or(0, |metadata| metadata.len());
-    if found == outboard_bytes(geometry) || mend_outboard(layout, hash, geometry)? {
+    if outboard_fits(geometry, found) || mend_outboard(layout, hash, geometry)? {
         return Ok(Slot::complete(hash, geometry, published));
     }
     warn!(hash = %hash.short(), "the data is not that of the blob; nothing of it is held");
@@ -181,7 +187,7 @@ fn load_partial(
     let within = geometry.whole();
     let doubtful: Vec<Span> = known.written.runs().filter_map(|run| run.intersection(within?)).collect();
     if !doubtful.is_empty() && layout.outboard(hash).exists() | (outboard_bytes(geometry) == 0) {
-        let files = BlobFiles::stored(layout, hash, geometry)?;
+        let files = BlobFiles::stored(layout, hash, geometry, None)?;
         let mut proved = SpanSet::new();
         for span in &doubtful {
             files.prove(*span).at(&layout.data(hash))?.runs().for_each(|run| {

@@ -10,7 +10,7 @@ use tracing::warn;
 
 use super::error::StoreError;
 use super::index::CatalogEntry;
-use super::layout::Layout;
+use super::layout::{Layout, remove_if_there};
 use super::progress::{Mark, ProgressLog, write_progress};
 use super::published::{PublishMode, PublishedRecord};
 use super::writer::BlobWriter;
@@ -77,6 +77,8 @@ pub(super) struct State {
     pub(super) writer: Weak<BlobWriter>,
     pub(super) published: Option<PublishedRecord>,
     pub(super) withdrawn: Option<String>,
+    /// Where the bytes are while the blob has arrived whole and has no final name yet.
+    pub(super) arrived: Option<PathBuf>,
     /// Removed from the store: whoever still has the slot finds nothing in it.
     pub(super) removed: bool,
 }
@@ -92,6 +94,7 @@ impl Slot {
             writer: Weak::new(),
             published,
             withdrawn: None,
+            arrived: None,
             removed: false,
         };
         Self { hash, state: Mutex::new(state) }
@@ -152,6 +155,10 @@ impl Slot {
             state.withdraw(self.hash, format!("its bytes do not match its hash in groups {span:?}"));
             return Ok(());
         }
+        if let Some(path) = state.arrived.take() {
+            state.pending = SpanSet::new();
+            return remove_if_there(&path).map(drop);
+        }
         let state = &mut *state;
         // A record that reaches beyond the blob would not count at the next start.
         let Some(span) = state.geometry.whole().and_then(|whole| whole.intersection(span)) else { return Ok(()) };
@@ -175,6 +182,11 @@ impl Slot {
 impl State {
     pub(super) fn is_complete(&self) -> bool {
         !self.removed && self.withdrawn.is_none() && self.held.groups() == self.geometry.groups()
+    }
+
+    /// Whether something of it is on its way in: files alone do not tell what there is.
+    pub(super) fn is_busy(&self) -> bool {
+        self.writer.strong_count() > 0 || self.arrived.is_some()
     }
 
     /// Whether every group is proved, synced or not.

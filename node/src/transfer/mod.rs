@@ -3,6 +3,7 @@
 //!
 //! Network tasks move buffers; hashing and disk are done on blocking threads, one a stream, with a few reused buffers between the two.
 
+mod arrivals;
 mod budget;
 mod buffers;
 mod cap;
@@ -27,6 +28,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::net::{BulkConnector, BulkStream};
 use crate::store::Store;
+use arrivals::Arrivals;
 pub use budget::Budget;
 pub use cap::{Cap, Caps};
 use receive::Receiver;
@@ -90,6 +92,8 @@ pub struct Transfers {
     writers: Arc<Writers>,
     syncer: Syncer,
     receivers: BTreeMap<PeerId, (Receiver, Instant)>,
+    arrivals: Arrivals,
+    receivers: BTreeMap<PeerId, Receiver>,
     waiting: Arc<Waiting>,
 }
 
@@ -99,6 +103,7 @@ impl Transfers {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let writers = Arc::new(Writers::new(store.clone()));
         let syncer = Syncer::start(Arc::clone(&writers), facts.clone(), &tasks);
+        let arrivals = Arrivals::start(store.clone(), facts.clone(), syncer.handle(), &tasks);
         Self {
             connector,
             store,
@@ -111,6 +116,7 @@ impl Transfers {
             stop,
             writers,
             syncer,
+            arrivals,
             receivers: BTreeMap::new(),
             waiting: Arc::new(Waiting::default()),
         }
@@ -188,6 +194,7 @@ impl Transfers {
         self.stop.cancel();
         self.receivers.clear();
         self.syncer.stop();
+        self.arrivals.stop();
         self.tasks.close();
         self.tasks.wait().await;
     }

@@ -250,10 +250,11 @@ impl Task {
             locked(&self.open).remove(&request.request);
             self.report(Input::FetchEnded { request: request.request, outcome, verified_groups });
             // Told first, synced then: who delivered is counted before anybody can see the blob complete.
-            if verified_groups > 0
-                && let Some(writer) = self.writers.opened(request.blob)
-            {
-                self.syncer.written(&writer);
+            if verified_groups > 0 {
+                match self.writers.opened(request.blob) {
+                    Some(writer) => self.syncer.written(&writer),
+                    None => self.syncer.arrived(),
+                }
             }
             if !go_on {
                 return;
@@ -272,8 +273,8 @@ impl Task {
     }
 
     fn store(&self, request: &BulkRequest, feed: &mut impl Feed) -> (FetchOutcome, u64, bool) {
-        let writer = match self.writers.writer(request.blob, request.size) {
-            Ok(writer) => writer,
+        let Receipt { verified_groups, outcome } = match self.writers.receive(request, feed) {
+            Ok(receipt) => receipt,
             // A twin was faster: check what comes, so that the stream goes on, and keep nothing.
             Err(StoreError::AlreadyComplete(_)) => return self.prove(request, feed),
             Err(error) => {
@@ -281,7 +282,6 @@ impl Task {
                 return (FetchOutcome::StoreFailed, 0, false);
             }
         };
-        let Receipt { verified_groups, outcome } = writer.receive(request.span, feed);
         match outcome {
             Ok(()) => (FetchOutcome::Delivered, verified_groups, true),
             Err(ReceiveError::BadBytes { group }) => {

@@ -46,6 +46,8 @@ pub struct SyncHandle {
     orders: mpsc::Sender<Order>,
     /// Something was written since the last batch began.
     written: Arc<Notify>,
+    /// A small blob has arrived.
+    arrived: Arc<Notify>,
 }
 
 impl Syncer {
@@ -54,7 +56,7 @@ impl Syncer {
         let (orders, queue) = mpsc::channel(ORDERS);
         let written = Arc::new(Notify::new());
         tasks.spawn(run(writers, facts, queue, Arc::clone(&written)));
-        Self(SyncHandle { orders, written })
+        Self(SyncHandle { orders, written, arrived: Arc::default() })
     }
 
     /// A handle for those who write.
@@ -74,6 +76,16 @@ impl Syncer {
 }
 
 impl SyncHandle {
+    /// A small blob has arrived whole, and has no writer.
+    pub fn arrived(&self) {
+        self.arrived.notify_one();
+    }
+
+    /// Waits until one has.
+    pub(super) async fn next_arrival(&self) {
+        self.arrived.notified().await;
+    }
+
     /// Something of this blob was written.
     pub fn written(&self, writer: &BlobWriter) {
         let whole = writer.verified().groups() == writer.geometry().groups();
@@ -134,7 +146,7 @@ async fn run(writers: Arc<Writers>, facts: Facts, mut orders: mpsc::Receiver<Ord
 }
 
 /// How long the next batch is collected, after one that took so long.
-fn pause_after(took: Duration) -> Duration {
+pub(super) fn pause_after(took: Duration) -> Duration {
     (took * PAUSE_FACTOR).clamp(PAUSE_MIN, PAUSE_MAX)
 }
 

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use p2pweights_protocol::ids::BlobHash;
+use p2pweights_protocol::verify::Feed;
+use p2pweights_protocol::wire::BulkRequest;
 
 use super::locked;
-use crate::store::{BlobWriter, Store, StoreError};
+use crate::store::{BlobWriter, Receipt, Store, StoreError};
 
 /// Open writers by blob.
 #[derive(Debug)]
@@ -30,6 +32,16 @@ impl Writers {
         let writer = self.store.writer(blob, size)?;
         locked(&self.open).insert(blob, Arc::clone(&writer));
         Ok(writer)
+    }
+
+    /// Receives a span of a blob: a small one that comes whole is kept by the store, anything else goes to its writer. Touches the disk:
+    /// for blocking threads.
+    pub fn receive(&self, request: &BulkRequest, feed: &mut impl Feed) -> Result<Receipt, StoreError> {
+        let BulkRequest { blob, size, span, .. } = *request;
+        if self.store.takes_small(blob, size, span) {
+            return Ok(self.store.receive_small(blob, size, feed));
+        }
+        Ok(self.writer(blob, size)?.receive(span, feed))
     }
 
     /// The writers open now.

@@ -80,7 +80,7 @@ impl Engine {
         self.ready.remove(&peer);
         self.uploads.forget(peer);
         self.serving.retain(|(other, _), _| *other != peer);
-        self.offers.values_mut().filter_map(|offer| offer.injection.as_mut()).for_each(|injection| injection.gone(peer));
+        self.injections.gone(peer);
         let Some(gone) = self.peers.remove(&peer) else { return };
         if gone.class == PeerClass::Lan {
             self.review_claims(&gone.interests.iter().copied().collect::<Vec<_>>());

@@ -43,6 +43,16 @@ impl Injection {
         self.left.is_empty()
     }
 
+    /// Whether a peer has unused credits that are for something of this blob.
+    pub fn has_promised(&self, peer: PeerId) -> bool {
+        self.promised.contains_key(&peer)
+    }
+
+    /// The peers that have.
+    pub fn promised_peers(&self) -> impl Iterator<Item = PeerId> + '_ {
+        self.promised.keys().copied()
+    }
+
     /// Promises a peer that holds `has` the next span, at most so many groups; the piece it begins in is what to name to the peer.
     pub fn promise(&mut self, peer: PeerId, has: Option<&HaveMap>, block_groups: u64) -> Option<Piece> {
         let span = self.going_on(peer, block_groups).or_else(|| self.beginning(peer, has, block_groups))?;

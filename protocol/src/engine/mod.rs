@@ -10,6 +10,7 @@ mod discovery;
 mod fetching;
 mod hunger;
 mod injection;
+mod injections;
 mod introductions;
 mod io;
 mod mutant;
@@ -46,7 +47,7 @@ use crate::swarm::rate::{Rate, ServiceTime};
 use crate::time::Instant;
 use claims::Ours;
 use discovery::Swarm;
-use injection::Injection;
+use injections::Injections;
 use peer::Peer;
 use reputation::Reputation;
 use uploads::Uploads;
@@ -60,8 +61,6 @@ struct Offer {
     announced: bool,
     /// Pieces in the order in which they became whole: what is news to whom is where each peer stands in it.
     log: Vec<Piece>,
-    /// What goes out once before anything twice, while this node holds the whole blob and several peers fetch it.
-    injection: Option<Injection>,
     /// Who else holds what, while this node holds the whole blob.
     holders: Holders,
     /// It was said that leaving is safe.
@@ -119,6 +118,8 @@ pub struct Engine {
     held_back: bool,
 
     offers: BTreeMap<BlobHash, Offer>,
+    /// What goes out once before anything twice, of blobs that this node holds whole and several peers fetch.
+    injections: Injections,
     /// Offers with pieces that not everybody was told of.
     fresh: BTreeSet<BlobHash>,
     /// This step is a wake-up: time alone may have changed what is to be done.
@@ -161,6 +162,7 @@ impl Engine {
             paused: false,
             held_back: false,
             offers: BTreeMap::new(),
+            injections: Injections::default(),
             fresh: BTreeSet::new(),
             woken: false,
             largest_piece: 0,

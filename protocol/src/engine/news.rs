@@ -298,7 +298,6 @@ impl Offer {
             map: HaveMap::empty(geometry.pieces()),
             announced: false,
             log: Vec::new(),
-            injection: None,
             holders: Holders::new(geometry.pieces()),
             leave_safe: false,
         }

@@ -8,10 +8,14 @@ use crate::have_map::HaveMap;
 use crate::ids::{BlobHash, PeerId, RequestId};
 use crate::span_set::SpanSet;
 use crate::wire::Message;
+use std::ops::Bound;
 use std::time::Duration;
 
 /// How long a peer that handed credits back is passed over.
 const RETURNED_PAUSE: Duration = Duration::from_millis(50);
+
+/// Blobs looked at for one of which something can be promised: of those that are left, hardly any is of no use to a peer.
+const INJECTION_LOOKS: usize = 256;
 
 impl Engine {
     pub(super) fn offer(&mut self, blob: BlobHash, size: u64, held: &SpanSet) {
@@ -30,6 +34,7 @@ impl Engine {
 
     pub(super) fn withdraw(&mut self, blob: BlobHash) {
         if let Some(offer) = self.offers.remove(&blob) {
+            self.injections.forget(blob);
             self.correct_news(blob);
             if offer.announced {
                 self.emit(Output::Unannounce { blob });
@@ -78,6 +83,9 @@ impl Engine {
             .filter(|&piece| geometry.piece_span(piece).is_some_and(|whole| offer.held.covers(whole)))
             .filter(|&piece| offer.map.insert(piece))
             .collect();
+        if offer.map.is_full() {
+            self.injections.held_whole(blob);
+        }
         if !fresh.is_empty() {
             self.announce(blob);
             self.spread_news(blob, &fresh);
@@ -97,7 +105,7 @@ impl Engine {
             offer.held.remove(span);
             offer.map = HaveMap::of_held(offer.geometry, &offer.held);
             offer.log.clear();
-            offer.injection = None;
+            self.injections.forget(blob);
             self.correct_news(blob);
         }
         if let Some(download) = self.downloads.get_mut(&blob)
@@ -122,19 +130,15 @@ impl Engine {
             self.emit(Output::Refuse { peer, request, no_credit: true });
             return self.strike(peer, Misdeed::Unsolicited, Some(blob));
         }
-        let named = self.offers.get_mut(&blob).and_then(|offer| offer.injection.as_mut());
-        if !named.is_some_and(|injection| injection.redeemed(peer)) {
+        if !self.injections.change(blob, peer, |injection| injection.redeemed(peer)).unwrap_or(false) {
             self.void_promise(peer, Injection::redeemed); // It was meant for another blob.
         }
         let any = self.is(Mutant::ServeAnything);
-        let held = self.offers.get_mut(&blob).filter(|offer| offer.geometry == geometry && (any || offer.held.covers(span)));
-        let Some(offer) = held else {
+        if !self.offers.get(&blob).is_some_and(|offer| offer.geometry == geometry && (any || offer.held.covers(span))) {
             self.uploads.ended(self.now, peer, request, false);
             return self.emit(Output::Refuse { peer, request, no_credit: false });
-        };
-        if let Some(injection) = &mut offer.injection {
-            injection.requested(peer, span);
         }
+        self.injections.change(blob, peer, |injection| injection.requested(peer, span));
         self.serving.insert((peer, request), (blob, span));
         self.emit(Output::Serve { peer, request, blob, span });
     }
@@ -146,9 +150,8 @@ impl Engine {
         }
         if outcome != ServeOutcome::Sent
             && let Some((blob, span)) = served
-            && let Some(injection) = self.offers.get_mut(&blob).and_then(|offer| offer.injection.as_mut())
         {
-            injection.failed(peer, span);
+            self.injections.change(blob, peer, |injection| injection.failed(peer, span));
         }
     }
 
@@ -161,8 +164,7 @@ impl Engine {
 
     /// A peer does not need the piece that a credit was for: it gets others.
     pub(super) fn on_decline(&mut self, peer: PeerId, blob: BlobHash, piece: Piece) {
-        let named = self.offers.get_mut(&blob).and_then(|offer| offer.injection.as_mut());
-        if named.is_some_and(|injection| injection.declined(peer, piece)) {
+        if self.injections.change(blob, peer, |injection| injection.declined(peer, piece)).unwrap_or(false) {
             self.uploads.returned(peer, 1);
         }
     }
@@ -170,13 +172,8 @@ impl Engine {
     /// A credit is used or gone, and with it one promise, of whatever blob it was made.
     fn void_promise(&mut self, peer: PeerId, how: fn(&mut Injection, PeerId) -> bool) {
         let Some(state) = self.peers.get(&peer) else { return };
-        for blob in state.told.keys() {
-            if let Some(injection) = self.offers.get_mut(blob).and_then(|offer| offer.injection.as_mut())
-                && how(injection, peer)
-            {
-                return;
-            }
-        }
+        let Some(blob) = self.injections.promised_to(peer).find(|blob| state.told.contains_key(blob)) else { return };
+        self.injections.change(blob, peer, |injection| how(injection, peer));
     }
 
     pub(super) fn on_cancel(&mut self, peer: PeerId, request: RequestId) {
@@ -222,25 +219,34 @@ impl Engine {
 
     /// What a credit is for, while several peers fetch a blob that we hold whole and not all of it has gone out once.
     fn inject(&mut self, peer: PeerId, block_bytes: u32) -> Option<(BlobHash, Piece)> {
-        let state = self.peers.get(&peer)?;
-        for blob in state.told.keys() {
-            let Some(offer) = self.offers.get_mut(blob).filter(|offer| offer.map.is_full()) else { continue };
-            if offer.injection.is_none() {
-                let peers = &self.peers;
-                let wants = |other: &PeerId| peers.get(other).is_some_and(|state| state.told.contains_key(blob));
+        let told = &self.peers.get(&peer)?.told;
+        // Alone there is nobody to trade with.
+        let crowd = self.uploads.hungry().nth(1).is_some();
+        let mut from = Bound::Unbounded;
+        for _ in 0..INJECTION_LOOKS {
+            let blob = self.injections.next(from, crowd)?;
+            let &wanted = told.range(blob..).next()?.0;
+            if wanted != blob {
+                from = Bound::Included(wanted);
+                continue;
+            }
+            from = Bound::Excluded(blob);
+            let offer = self.offers.get(&blob)?;
+            if !self.injections.has_begun(blob) {
+                let wants = |other: &PeerId| self.peers.get(other).is_some_and(|state| state.told.contains_key(&blob));
                 if self.uploads.hungry().filter(wants).nth(1).is_none() {
                     continue;
                 }
-                let from = self.random.below(offer.geometry.groups());
-                let injection = offer.injection.insert(Injection::new(offer.geometry, from));
+                let mut injection = Injection::new(offer.geometry, self.random.below(offer.geometry.groups()));
                 let known = (0..offer.geometry.pieces()).map(Piece).filter(|&piece| offer.holders.count(piece) > 0);
                 known.for_each(|piece| injection.seen(peer, piece));
+                self.injections.begin(blob, injection);
             }
-            let injection = offer.injection.as_mut().filter(|injection| !injection.is_over());
             let has = offer.holders.map_of(peer);
-            let piece = injection.and_then(|injection| injection.promise(peer, has, groups_in_block(block_bytes.into())));
+            let block_groups = groups_in_block(block_bytes.into());
+            let piece = self.injections.change(blob, peer, |injection| injection.promise(peer, has, block_groups)).flatten();
             if let Some(piece) = piece {
-                return Some((*blob, piece));
+                return Some((blob, piece));
             }
         }
         None

@@ -134,6 +134,7 @@ impl Engine {
             assert_eq!(state.source.in_flight(), open, "requests open at {peer:?}");
         }
         self.uploads.check_invariants();
+        self.injections.check_invariants();
         for offer in self.offers.values() {
             assert_eq!(offer.map, HaveMap::of_held(offer.geometry, &offer.held), "have-map of an offer");
         }

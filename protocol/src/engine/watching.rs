@@ -25,9 +25,7 @@ impl Engine {
     pub(super) fn watch_all(&mut self, peer: PeerId, blob: BlobHash, size: u64, pieces: &HavePieces) {
         let Some(offer) = self.offers.get_mut(&blob).filter(|offer| offer.geometry == Geometry::of(size)) else { return };
         let Some(map) = pieces.to_map(offer.geometry) else { return };
-        if let Some(injection) = &mut offer.injection {
-            map.iter().for_each(|piece| injection.seen(peer, piece));
-        }
+        self.injections.change(blob, peer, |injection| map.iter().for_each(|piece| injection.seen(peer, piece)));
         offer.holders.set(peer, map);
         self.judge_leaving(blob);
     }
@@ -38,9 +36,7 @@ impl Engine {
         let pieces = offer.geometry.pieces();
         let named = runs.iter().flat_map(|run| run.first.0..run.first.0.saturating_add(run.count).min(pieces)).map(Piece);
         let fresh = offer.holders.add(peer, named.take(pieces as usize)).unwrap_or_default();
-        if let Some(injection) = &mut offer.injection {
-            fresh.into_iter().for_each(|piece| injection.seen(peer, piece));
-        }
+        self.injections.change(blob, peer, |injection| fresh.into_iter().for_each(|piece| injection.seen(peer, piece)));
         self.judge_leaving(blob);
     }
 
@@ -48,9 +44,8 @@ impl Engine {
     pub(super) fn unwatch(&mut self, peer: PeerId, blob: BlobHash) {
         let Some(offer) = self.offers.get_mut(&blob) else { return };
         let Some(map) = offer.holders.remove(peer) else { return };
-        if let Some(injection) = &mut offer.injection {
-            map.iter().filter(|&piece| offer.holders.count(piece) == 0).for_each(|piece| injection.lost(piece));
-        }
+        let alone = map.iter().filter(|&piece| offer.holders.count(piece) == 0);
+        self.injections.change(blob, peer, |injection| alone.for_each(|piece| injection.lost(piece)));
         self.judge_leaving(blob);
     }
 

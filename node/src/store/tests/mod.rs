@@ -5,6 +5,7 @@ mod export;
 mod index;
 mod partial;
 mod publish;
+mod small;
 
 use std::fs;
 use std::ops::ControlFlow;

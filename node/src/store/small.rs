@@ -1,0 +1,325 @@
+//! Small blobs that arrive whole in one request: proved in memory, written to a file of their own, and made durable many at a time. What
+//! a blob costs beside its bytes, syncs above all, would else be most of the work for a model of thousands of small files.
+//!
+//! Order of durability: the bytes under `arrived/`, then their final names, then (the caller) the announcement.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use p2pweights_protocol::geometry::{Geometry, Span};
+use p2pweights_protocol::ids::BlobHash;
+use p2pweights_protocol::limits;
+use p2pweights_protocol::span_set::SpanSet;
+use p2pweights_protocol::verify::{DecodeError, Feed, SpanSink, decode_span};
+use tracing::{debug, info, warn};
+
+use super::error::{AtPath, ReceiveError, StoreError};
+use super::layout::{Layout, list, parse_name, remove_if_there, sync_folder, sync_folder_of};
+use super::slot::{Slot, State, locked};
+use super::writer::Receipt;
+use super::{Shared, Store};
+
+/// Largest blob that is taken whole, and that has no outboard: what every credit pays for, so that one request always covers it. To
+/// hash so much again for a proof takes less time than to open another file.
+pub(super) const SMALL_BYTES: u64 = limits::BLOCK_MIN_BYTES as u64;
+/// Up to so many files are synced one by one; more of them with everything else on their file system, which takes one write to the
+/// journal instead of one each.
+pub(super) const FEW: usize = 8;
+/// Free space is looked at again after so many bytes were received.
+const SPACE_CHECK_BYTES: u64 = 16 * 1024 * 1024;
+
+/// Whether a blob of this size needs no outboard once it is complete.
+pub(super) fn is_small(geometry: Geometry) -> bool {
+    geometry.size() <= SMALL_BYTES
+}
+
+/// A small blob that was received and is not durable yet.
+#[derive(Debug)]
+struct Arrived {
+    slot: Arc<Slot>,
+    path: PathBuf,
+    /// Parts of it were here before, and may have left files.
+    had_parts: bool,
+}
+
+/// Small blobs that wait to be made durable.
+#[derive(Debug, Default)]
+pub(super) struct Arrivals {
+    waiting: Mutex<Vec<Arrived>>,
+    /// One sync at a time; receiving goes on meanwhile.
+    syncing: Mutex<()>,
+    received_since_check: AtomicU64,
+}
+
+/// What became of the small blobs that waited.
+#[derive(Debug, Default)]
+pub struct SmallSync {
+    /// Durable from now on: only these may be announced. With their sizes.
+    pub stored: Vec<(BlobHash, u64)>,
+    /// Forgotten, because a sync failed: to be fetched again. With their sizes.
+    pub lost: Vec<(BlobHash, u64)>,
+    /// Why.
+    pub error: Option<StoreError>,
+}
+
+impl Store {
+    /// Whether this span is a small blob, whole, of which nothing is here yet: then [`Store::receive_small`] takes it.
+    pub fn takes_small(&self, hash: BlobHash, size: u64, span: Span) -> bool {
+        let geometry = Geometry::of(size);
+        is_small(geometry)
+            && size <= self.shared.config.blob_bytes_max
+            && geometry.whole() == Some(span)
+            && self.shared.slot(hash).is_none_or(|slot| slot.state().is_blank())
+    }
+
+    /// Reads the encoding of a whole small blob and keeps it if all of it proves right. It counts as held after [`Store::sync_small`].
+    pub fn receive_small(&self, hash: BlobHash, size: u64, feed: &mut impl Feed) -> Receipt {
+        let geometry = Geometry::of(size);
+        let Some(whole) = geometry.whole() else { return Receipt { verified_groups: 0, outcome: Ok(()) } };
+        let kept = self.shared.check_space_for_small(size).map_err(ReceiveError::from).and_then(|()| {
+            let mut bytes = Vec::with_capacity(size as usize);
+            let (_, decoded) = decode_span(hash, geometry, whole, feed, &mut Bytes(&mut bytes));
+            decoded.map_err(|error| match error {
+                DecodeError::BadBytes { group } => ReceiveError::BadBytes { group },
+                DecodeError::Ended => ReceiveError::Ended,
+                DecodeError::Read(error) | DecodeError::Sink(error) => ReceiveError::Read(error),
+            })?;
+            Ok(self.shared.keep_small(hash, geometry, &bytes)?)
+        });
+        match kept {
+            Ok(true) => Receipt { verified_groups: whole.groups(), outcome: Ok(()) },
+            // Somebody else receives parts of it: those count, these do not.
+            Ok(false) => Receipt { verified_groups: 0, outcome: Ok(()) },
+            Err(error) => Receipt { verified_groups: 0, outcome: Err(error) },
+        }
+    }
+
+    /// Makes all small blobs durable that were received. After an error all of them are forgotten and must be received again.
+    pub fn sync_small(&self) -> SmallSync {
+        self.shared.sync_small()
+    }
+}
+
+/// Collects what is proved.
+struct Bytes<'a>(&'a mut Vec<u8>);
+
+impl SpanSink for Bytes<'_> {
+    fn parent(&mut self, _outboard_offset: u64, _pair: &[u8; 64]) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn leaf(&mut self, _offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+}
+
+impl State {
+    /// Whether nothing of the blob is here, nor on its way: it may be taken whole.
+    fn is_blank(&self) -> bool {
+        let empty = self.held.is_empty() && self.pending.is_empty() && self.arrived.is_none();
+        empty && self.writer.strong_count() == 0 && self.published.is_none() && !self.removed
+    }
+}
+
+impl Shared {
+    fn check_space_for_small(&self, bytes: u64) -> Result<(), StoreError> {
+        let received = self.arrivals.received_since_check.fetch_add(bytes, Ordering::Relaxed);
+        // The first one, too: nobody looked before.
+        if received != 0 && received < SPACE_CHECK_BYTES {
+            return Ok(());
+        }
+        self.check_room(0)?;
+        self.arrivals.received_since_check.store(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Writes a proved blob down, unless somebody else did: that counts, too. `false` if somebody is about to write it in parts.
+    fn keep_small(&self, hash: BlobHash, geometry: Geometry, bytes: &[u8]) -> Result<bool, StoreError> {
+        let path = self.layout.arrived(hash);
+        let written = File::create_new(&path).and_then(|mut file| file.write_all(bytes));
+        if let Err(error) = written {
+            // What is left of it is cleared at the next start at the latest.
+            let _ = fs::remove_file(&path);
+            return Err(StoreError::io(&path, error));
+        }
+        let mut had_parts = true;
+        let slot = self.slot_or_insert(hash, || {
+            had_parts = false;
+            Slot::new(hash, geometry, SpanSet::new(), None)
+        });
+        let mut state = slot.state();
+        if !state.is_blank() {
+            let whole = state.is_whole();
+            drop(state);
+            remove_if_there(&path)?;
+            return Ok(whole);
+        }
+        state.geometry = geometry;
+        state.pending = geometry.whole().into_iter().collect();
+        state.arrived = Some(path.clone());
+        drop(state);
+        locked(&self.arrivals.waiting).push(Arrived { slot, path, had_parts });
+        Ok(true)
+    }
+
+    pub(super) fn sync_small(&self) -> SmallSync {
+        let _one_at_a_time = locked(&self.arrivals.syncing);
+        let batch = std::mem::take(&mut *locked(&self.arrivals.waiting));
+        let mut result = SmallSync::default();
+        if batch.is_empty() {
+            return result;
+        }
+        match self.make_durable(&batch) {
+            Ok(stored) => {
+                debug!(blobs = stored.len(), "small blobs complete");
+                self.note_all(&stored);
+                result.stored = stored.iter().map(|slot| (slot.hash, slot.state().geometry.size())).collect();
+            }
+            Err(error) => {
+                result.lost = batch.iter().filter_map(|arrived| self.forget_small(arrived)).collect();
+                result.error = Some(error);
+            }
+        }
+        result
+    }
+
+    /// Syncs the bytes, gives them their names, and syncs those.
+    fn make_durable(&self, batch: &[Arrived]) -> Result<Vec<Arc<Slot>>, StoreError> {
+        #[cfg(test)]
+        if self.fail_sync.load(Ordering::Relaxed) {
+            return Err(StoreError::io(self.layout.root(), io::ErrorKind::Other.into()));
+        }
+        let there = |arrived: &&Arrived| arrived.slot.state().arrived.as_ref() == Some(&arrived.path);
+        let files: Vec<&Path> = batch.iter().filter(there).map(|arrived| arrived.path.as_path()).collect();
+        self.sync_files(&files)?;
+        let mut named = Vec::new();
+        let mut folders = BTreeSet::new();
+        for Arrived { slot, path, had_parts } in batch {
+            let mut state = slot.state();
+            // Unless it was removed meanwhile.
+            if state.arrived.as_ref() != Some(path) {
+                continue;
+            }
+            let data = self.layout.data(slot.hash);
+            let folder = data.parent().expect("a blob's file lies in a folder").to_owned();
+            if !folders.contains(&folder) && make_folder(&folder)? {
+                folders.insert(self.layout.blobs());
+            }
+            fs::rename(path, &data).at(&data)?;
+            state.arrived = None;
+            folders.insert(folder);
+            drop(state);
+            named.push((Arc::clone(slot), had_parts));
+        }
+        self.sync_folders(&folders)?;
+        let mut stored = Vec::new();
+        for (slot, had_parts) in named {
+            let mut state = slot.state();
+            // Unless somebody removed it, or brought all of it in another way.
+            if state.removed || state.pending.is_empty() {
+                continue;
+            }
+            // Left by parts that were found damaged. Only now: data without a progress file passes for complete.
+            if *had_parts && remove_if_there(&self.layout.progress(slot.hash))? {
+                remove_if_there(&self.layout.outboard(slot.hash))?;
+                sync_folder_of(&self.layout.progress(slot.hash))?;
+            }
+            state.held = std::mem::take(&mut state.pending);
+            drop(state);
+            stored.push(slot);
+        }
+        Ok(stored)
+    }
+
+    fn sync_files(&self, paths: &[&Path]) -> Result<(), StoreError> {
+        if paths.len() > FEW && sync_file_system(self.layout.root())? {
+            return Ok(());
+        }
+        paths.iter().try_for_each(|path| File::open(path).and_then(|file| file.sync_all()).at(path))
+    }
+
+    fn sync_folders(&self, folders: &BTreeSet<PathBuf>) -> Result<(), StoreError> {
+        if folders.len() > FEW && sync_file_system(self.layout.root())? {
+            return Ok(());
+        }
+        folders.iter().try_for_each(|folder| sync_folder(folder))
+    }
+
+    /// A sync failed: the system may have dropped the bytes.
+    fn forget_small(&self, Arrived { slot, path, .. }: &Arrived) -> Option<(BlobHash, u64)> {
+        let mut state = slot.state();
+        if state.removed || state.pending.is_empty() {
+            return None;
+        }
+        for path in [path, &self.layout.data(slot.hash)] {
+            // If it stays, the next start proves it, or finds its bytes to be right.
+            let _ = fs::remove_file(path);
+        }
+        state.failed_syncs += 1;
+        state.pending = SpanSet::new();
+        state.arrived = None;
+        state.removed = true;
+        let size = state.geometry.size();
+        drop(state);
+        self.forget(slot.hash);
+        Some((slot.hash, size))
+    }
+}
+
+/// Makes a folder; says whether it is new.
+fn make_folder(folder: &Path) -> Result<bool, StoreError> {
+    match fs::create_dir(folder) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(StoreError::io(folder, error)),
+    }
+}
+
+/// Makes everything durable that was written to a file system; `false` where there is no such call.
+pub(super) fn sync_file_system(folder: &Path) -> Result<bool, StoreError> {
+    #[cfg(target_os = "linux")]
+    {
+        // Opened before it is needed, so that an error since the last call is told, too.
+        let file = File::open(folder).at(folder)?;
+        rustix::fs::syncfs(&file).map_err(io::Error::from).at(folder)?;
+        Ok(true)
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = folder;
+        Ok(false)
+    }
+}
+
+/// Takes in what a process that was killed had received and not yet synced. Says whether there was anything.
+pub(super) fn recover(layout: &Layout) -> Result<bool, StoreError> {
+    let mut found = 0;
+    let mut kept = 0;
+    for path in list(&layout.arrived_folder())? {
+        found += 1;
+        let known = parse_name(&path).map(|(hash, _)| hash);
+        let unknown = |hash: &BlobHash| !layout.data(*hash).exists() && !layout.progress(*hash).exists();
+        let small = fs::metadata(&path).at(&path)?.len() <= SMALL_BYTES;
+        match known.filter(|hash| small && unknown(hash)) {
+            Some(hash) if BlobHash::of(&fs::read(&path).at(&path)?) == hash => {
+                File::open(&path).and_then(|file| file.sync_all()).at(&path)?;
+                layout.make_blob_folder(hash)?;
+                layout.move_into_place(&path, &layout.data(hash))?;
+                kept += 1;
+            }
+            _ => _ = remove_if_there(&path)?,
+        }
+    }
+    if found > 0 {
+        info!(found, kept, "proved small blobs that were in flight");
+    }
+    if found > kept {
+        warn!(lost = found - kept, "small blobs that were in flight are fetched again");
+    }
+    Ok(found > 0)
+}
