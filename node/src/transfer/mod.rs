@@ -91,9 +91,8 @@ pub struct Transfers {
     stop: CancellationToken,
     writers: Arc<Writers>,
     syncer: Syncer,
-    receivers: BTreeMap<PeerId, (Receiver, Instant)>,
     arrivals: Arrivals,
-    receivers: BTreeMap<PeerId, Receiver>,
+    receivers: BTreeMap<PeerId, (Receiver, Instant)>,
     waiting: Arc<Waiting>,
 }
 
