@@ -163,7 +163,8 @@ impl Lab {
     pub fn publish(&self, data_dir: &str, path: &Path, more: &[&str]) -> Outcome<Published> {
         let began = Instant::now();
         let mut process = self.start(data_dir, &[&["publish", text(path)?], more].concat())?;
-        let (_, hash) = process.until(|line| json(line)?["hash"].as_str().map(str::to_owned))?;
+        let (_, hash) =
+            process.until(|line| json(line).filter(|last| last["link"].is_string())?["hash"].as_str().map(str::to_owned))?;
         let spent = process.end()?;
         Ok(Published { hash, took_s: (spent.ended - began).as_secs_f64(), spent })
     }
