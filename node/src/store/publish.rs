@@ -261,7 +261,7 @@ impl Publisher {
         }
         let hash = BlobHash::of(&bytes);
         let sha256 = self.with_sha256.then(|| Sha256(sha2::Sha256::digest(&bytes).into()));
-        if progress(stamp.size).is_break() {
+        if stamp.size > 0 && progress(stamp.size).is_break() {
             return Err(PublishError::Cancelled);
         }
         let record = PublishedRecord { hash, sha256, path, stamp, mode: PublishMode::Reference };

@@ -130,23 +130,27 @@ fn a_changed_file_is_never_served() {
 
 #[test]
 fn a_file_changed_with_its_stamp_forged_is_found_by_its_hashes_and_withdrawn() {
-    let dir = TempDir::new().unwrap();
-    let outside = Outside::new(5);
-    let store = Store::open(dir.path()).unwrap();
-    let hash = publish(&store, &outside.file(), PublishMode::Reference).unwrap().hash;
-    outside.overwrite(3 * GROUP_BYTES, b"x", Some(mtime(&outside.file())));
-    let reader = store.reader(hash).unwrap();
-    let mut sent = Vec::new();
-    assert!(matches!(reader.encode_span(span(0, 5), &mut sent), Err(ReadError::Damaged { span: bad }) if bad == span(3, 4)));
-    assert!(outside.peer.encoded(span(0, 5)).starts_with(&sent));
-    store.quarantine(hash, span(3, 4)).unwrap();
-    assert!(matches!(reader.encode_span(span(0, 1), &mut sent), Err(ReadError::Changed { .. })));
-    assert!(store.withdrawn()[0].reason.contains("3..4"));
-    // Fetching it from others is another way to mend it; the user's file is left alone.
-    outside.peer.send_all(&store);
-    assert_eq!(store.blob(hash).unwrap().location, Location::Stored);
-    assert_eq!(store.read_all(hash, u64::MAX).unwrap(), outside.peer.bytes);
-    assert!(outside.file().exists());
+    // A small file has no outboard that tells its groups apart.
+    for (groups, bad) in [(5, span(0, 5)), (20, span(3, 4))] {
+        let dir = TempDir::new().unwrap();
+        let outside = Outside::new(groups);
+        let store = Store::open(dir.path()).unwrap();
+        let hash = publish(&store, &outside.file(), PublishMode::Reference).unwrap().hash;
+        outside.overwrite(3 * GROUP_BYTES, b"x", Some(mtime(&outside.file())));
+        let reader = store.reader(hash).unwrap();
+        let mut sent = Vec::new();
+        let Err(ReadError::Damaged { span: found }) = reader.encode_span(span(0, groups), &mut sent) else { panic!("not found") };
+        assert_eq!(found, bad);
+        assert!(outside.peer.encoded(span(0, groups)).starts_with(&sent));
+        store.quarantine(hash, bad).unwrap();
+        assert!(matches!(reader.encode_span(span(0, 1), &mut sent), Err(ReadError::Changed { .. })));
+        assert!(store.withdrawn()[0].reason.contains(&format!("{}..{}", bad.start(), bad.end())));
+        // Fetching it from others is another way to mend it; the user's file is left alone.
+        outside.peer.send_all(&store);
+        assert_eq!(store.blob(hash).unwrap().location, Location::Stored);
+        assert_eq!(store.read_all(hash, u64::MAX).unwrap(), outside.peer.bytes);
+        assert!(outside.file().exists());
+    }
 }
 
 #[test]
