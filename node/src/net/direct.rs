@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
@@ -22,6 +22,7 @@ use tokio::time::timeout;
 
 use super::bulk::BulkStream;
 use super::certificates::{Certificates, peer_of};
+use super::congestion::tolerate_loss;
 use super::handshake::shake;
 use super::peer_ids::{from_libp2p, to_libp2p};
 use super::records::Records;
@@ -56,7 +57,9 @@ impl Direct {
     pub async fn connect(&self, peer: PeerId, address: SocketAddr) -> io::Result<BulkStream> {
         let config = self.certificates.client(to_libp2p(peer)).map_err(io::Error::other)?;
         let connecting = async {
+            let began = Instant::now();
             let mut socket = TcpStream::connect(address).await?;
+            tolerate_loss(&socket, began.elapsed());
             socket.set_nodelay(true)?;
             let name = ServerName::IpAddress(address.ip().into());
             let connection = ClientConnection::new(Arc::new(config), name).map_err(io::Error::other)?;
@@ -133,7 +136,9 @@ async fn welcome(mut socket: TcpStream, config: Arc<ServerConfig>) -> io::Result
     socket.set_nodelay(true)?;
     let connection = ServerConnection::new(config).map_err(io::Error::other)?;
     let mut connection = Connection::from(connection);
+    let began = Instant::now();
     shake(&mut socket, &mut connection).await?;
+    tolerate_loss(&socket, began.elapsed());
     let Some(peer) = peer_of(connection.peer_certificates()).filter(|peer| from_libp2p(peer).is_some()) else {
         return Ok(None);
     };

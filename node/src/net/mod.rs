@@ -18,6 +18,7 @@ mod behaviour;
 mod bootstrap;
 mod bulk;
 mod certificates;
+mod congestion;
 mod connections;
 mod control;
 mod dials;
