@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::link::LinkKind;
-use super::namespaces::Lab;
+use super::namespaces::{CubicAllowed, Lab};
 use super::transfer::{Fetched, Stage};
 use super::yardstick;
 
@@ -97,6 +97,7 @@ pub fn run(order: &Order) -> Result<(), String> {
         Some(program) => program.clone(),
         None => build()?,
     };
+    let _allowed = CubicAllowed::new()?;
     let mut rows = Vec::new();
     if !order.outage {
         println!("Mbit/s  rtt     loss   p2pweights  steady  of capacity  first byte  queue drops  plain TCP: Cubic  BBR");

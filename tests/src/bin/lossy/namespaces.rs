@@ -1,5 +1,6 @@
 //! Two network namespaces with a link between them and nothing else: the machines of the bench. Gone when dropped.
 
+use std::fs;
 use std::process::{Command, Stdio};
 
 use super::emulator::{Emulator, device};
@@ -9,6 +10,34 @@ use super::link::LinkKind;
 pub const ADDRESSES: [&str; 2] = ["198.18.0.1", "198.18.0.2"];
 /// Packets that a device may hold for the emulator: it takes them out at once, and drops by its own rules.
 const DEVICE_QUEUE: &str = "10000";
+
+/// Which congestion controls a namespace may default to; changed in the initial namespace only.
+const ALLOWED: &str = "/proc/sys/net/ipv4/tcp_allowed_congestion_control";
+
+/// Cubic may be the default of a namespace. What was allowed before is restored when this is dropped.
+pub struct CubicAllowed(Option<String>);
+
+impl CubicAllowed {
+    /// Allows it.
+    pub fn new() -> Result<Self, String> {
+        let failed = |error: std::io::Error| format!("{ALLOWED}: {error}");
+        let before = fs::read_to_string(ALLOWED).map_err(failed)?;
+        if before.split_whitespace().any(|name| name == "cubic") {
+            return Ok(Self(None));
+        }
+        fs::write(ALLOWED, format!("{} cubic", before.trim())).map_err(failed)?;
+        Ok(Self(Some(before)))
+    }
+}
+
+impl Drop for CubicAllowed {
+    fn drop(&mut self) {
+        if let Some(before) = &self.0 {
+            // Nothing depends on it any more.
+            let _ = fs::write(ALLOWED, before);
+        }
+    }
+}
 
 /// Two sides and the link between them.
 pub struct Lab {
