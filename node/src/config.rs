@@ -8,6 +8,8 @@ use std::time::Duration;
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
 
+use crate::net::BulkPath;
+
 /// The network that a node joins unless told otherwise.
 pub const DEFAULT_NETWORK: &str = "main";
 
@@ -54,6 +56,8 @@ pub struct NodeConfig {
     /// all deliver at once; with less they take turns. A source that is silent takes 17 KiB beside it. Not below
     /// [`MIN_TRANSFER_MEMORY_BYTES`].
     pub transfer_memory_bytes: u64,
+    /// What payload may travel on, in both directions. Default all; fewer where a firewall or a provider treats one of them badly.
+    pub paths: Vec<BulkPath>,
     /// Where what the engine sees and decides is written down, for simnet to go through again; `None` for nowhere, the default: the log
     /// names every peer and blob.
     pub flight_log: Option<PathBuf>,
@@ -75,6 +79,7 @@ impl NodeConfig {
             max_upload: RateLimits::default(),
             max_download: RateLimits::default(),
             transfer_memory_bytes: 64 * 1024 * 1024,
+            paths: BulkPath::ALL.to_vec(),
             flight_log: None,
             shutdown_timeout: Duration::from_secs(10),
         }

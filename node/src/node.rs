@@ -22,11 +22,11 @@ use crate::net::{Net, NetConfig, NetError, NetStatus, from_libp2p};
 use crate::peer_name::peer_name;
 use crate::publish;
 use crate::report::{
-    Failure, FailureKind, FetchEvent, FetchRequest, ListEntry, PeerReport, PublishEvent, PublishRequest, RemoveReport,
-    ShowReport, StatusReport, SwarmReport, VerifyReport, WithdrawnReport,
+    Failure, FailureKind, FetchEvent, FetchRequest, ListEntry, PathReport, PeerReport, PublishEvent, PublishRequest,
+    RemoveReport, ShowReport, StatusReport, SwarmReport, VerifyReport, WithdrawnReport,
 };
 use crate::store::{Store, StoreConfig};
-use crate::transfer::{Budget, Caps, Transfers};
+use crate::transfer::{Budget, Caps, PathLook, Transfers};
 
 /// Facts that may wait for the driver: a few for each of some hundred streams.
 const FACTS: usize = 4096;
@@ -94,6 +94,7 @@ impl Node {
             network: config.network.clone(),
             mdns: config.mdns,
             agent: AGENT.to_owned(),
+            paths: config.paths.clone(),
         })
         .await?;
         let (facts, fact_queue) = mpsc::channel(FACTS);
@@ -268,6 +269,7 @@ impl Core {
         let status = self.net.status().await?;
         let overview = self.driver.overview().await.map_err(|error| Failure::internal(&error))?;
         let count = |counts: &BTreeMap<PeerId, u64>, peer| counts.get(&peer).copied().unwrap_or(0);
+        let path = |look: &PathLook| PathReport { path: look.path, current: look.current, rate: look.rate_bytes_per_s };
         let report = status.peers.iter().map(|peer| PeerReport {
             peer: peer_name(peer.peer),
             agent: peer.agent.clone(),
@@ -276,6 +278,7 @@ impl Core {
             received_bytes: count(&overview.received, peer.peer),
             sent_bytes: count(&overview.sent, peer.peer),
             strikes: overview.strikes.get(&peer.peer).copied().unwrap_or(0),
+            paths: overview.paths.get(&peer.peer).map_or_else(Vec::new, |paths| paths.iter().map(path).collect()),
         });
         Ok(report.collect())
     }

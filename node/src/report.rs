@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::net::BulkPath;
+
 /// Ask for a model or a blob.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct FetchRequest {
@@ -374,6 +376,20 @@ pub struct PeerReport {
     pub sent_bytes: u64,
     /// Strikes against it.
     pub strikes: u32,
+    /// The ways on which payload has been asked of it.
+    #[serde(default)]
+    pub paths: Vec<PathReport>,
+}
+
+/// A way on which payload comes from a peer.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PathReport {
+    /// Which.
+    pub path: BulkPath,
+    /// Whether the next requests go there.
+    pub current: bool,
+    /// Payload bytes a second when it was last measured, over four seconds at least.
+    pub rate: Option<u64>,
 }
 
 /// The result of re-reading one blob.

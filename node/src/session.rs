@@ -22,7 +22,7 @@ pub enum Session {
     /// A node of our own, for as long as the command takes.
     Embedded(Box<Node>),
     /// Only the store; nothing is sent or received.
-    Offline(Offline),
+    Offline(Box<Offline>),
 }
 
 /// The store alone.
@@ -44,7 +44,7 @@ impl Session {
     pub async fn open_offline(config: NodeConfig) -> Result<Self, Failure> {
         match Client::find(&config.data_dir).await {
             Some(client) => Ok(Self::Remote(client)),
-            None => Ok(Self::Offline(Offline { store: open_store(&config).await?, config })),
+            None => Ok(Self::Offline(Box::new(Offline { store: open_store(&config).await?, config }))),
         }
     }
 

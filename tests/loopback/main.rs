@@ -11,6 +11,7 @@ mod manifests;
 mod misdeeds;
 mod noise;
 mod overlaps;
+mod paths;
 mod raw_peer;
 mod requesters;
 mod stage;

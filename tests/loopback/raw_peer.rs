@@ -16,7 +16,7 @@ use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt};
 
 /// What an acceptor sends first on a stream that it takes; see `docs/wire.md`.
 const ACCEPTED: u8 = 1;
-/// What the opener of a bulk stream sends when it does not change to a direct connection.
+/// What the opener of a bulk stream sends when it does not change to a connection of its own.
 const STAYING: u8 = 2;
 
 #[derive(NetworkBehaviour)]
@@ -94,7 +94,7 @@ impl RawPeer {
         let greeting = within("a greeting", stream.read_u8()).await.ok()?;
         assert_eq!(greeting, ACCEPTED);
         if kind == "bulk" {
-            let _direct_port = within("a port", stream.read_u16()).await.ok()?;
+            let _ports = within("ports", stream.read_u32()).await.ok()?;
             stream.write_all(&[STAYING]).await.ok()?;
         }
         Some(stream)

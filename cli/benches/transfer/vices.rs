@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use p2pweights_node::identity;
-use p2pweights_node::net::{BulkStream, Net, NetConfig, NetEvent};
+use p2pweights_node::net::{BulkPath, BulkStream, Net, NetConfig, NetEvent};
 use p2pweights_node::store::{BlobReader, Store};
 use p2pweights_protocol::ids::{BlobHash, PeerId};
 use p2pweights_protocol::limits;
@@ -69,6 +69,7 @@ fn serve(vice: Vice, data_dir: &Path, hash: &str) -> Outcome {
             network: "bench".to_owned(),
             mdns: false,
             agent: format!("hostile/{}", vice.name()),
+            paths: BulkPath::ALL.to_vec(),
         };
         let (net, mut events) = Net::start(config).await?;
         let status = net.status().await?;

@@ -18,7 +18,7 @@ pub async fn run(output: Output, config: NodeConfig) -> Result<(), CommandError>
         (true, false) => vec!["no node is running over this data dir; `p2pweights node` starts one".to_owned()],
         (true, true) => vec!["no peer is connected".to_owned()],
         (false, _) => {
-            let titles = ["peer", ">rtt", ">received", ">sent", ">strikes", "address", "agent"];
+            let titles = ["peer", ">rtt", ">received", ">sent", ">strikes", "path", "address", "agent"];
             table(&titles, &peers.iter().map(row).collect::<Vec<_>>())
         }
     })
@@ -31,7 +31,19 @@ fn row(peer: &PeerReport) -> Vec<String> {
         size::bytes(peer.received_bytes),
         size::bytes(peer.sent_bytes),
         peer.strikes.to_string(),
+        path(peer),
         peer.address.clone(),
         peer.agent.clone().unwrap_or_default(),
     ]
+}
+
+/// The way that payload takes now, and how fast it was.
+fn path(peer: &PeerReport) -> String {
+    match peer.paths.iter().find(|path| path.current) {
+        None => "-".to_owned(),
+        Some(path) => match path.rate {
+            None => path.path.to_string(),
+            Some(rate) => format!("{} {}", path.path, size::rate(rate)),
+        },
+    }
 }

@@ -31,13 +31,15 @@ pub enum Key {
     WanMaxDownload,
     /// Most memory that payload on its way in takes.
     Memory,
+    /// What payload may travel on.
+    Paths,
     /// Where the flight log is written.
     LogFlight,
 }
 
 impl Key {
     /// All of them, in the order in which they are printed.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::DataDir,
         Self::Listen,
         Self::Bootstrap,
@@ -52,6 +54,7 @@ impl Key {
         Self::WanMaxUpload,
         Self::WanMaxDownload,
         Self::Memory,
+        Self::Paths,
         Self::LogFlight,
     ];
 
@@ -72,6 +75,7 @@ impl Key {
             Self::WanMaxUpload => "limits.wan.max_upload",
             Self::WanMaxDownload => "limits.wan.max_download",
             Self::Memory => "limits.memory",
+            Self::Paths => "paths",
             Self::LogFlight => "log.flight",
         }
     }
@@ -83,7 +87,7 @@ impl Key {
 
     /// Whether it takes several values: an array in a config file, separated by commas in the environment.
     pub fn is_list(self) -> bool {
-        matches!(self, Self::Listen | Self::Bootstrap)
+        matches!(self, Self::Listen | Self::Bootstrap | Self::Paths)
     }
 
     /// The key of that name in a config file.

@@ -11,6 +11,7 @@ use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 
 use p2pweights_node::config::{self, NodeConfig};
+use p2pweights_node::net::BulkPath;
 use serde::{Serialize, Serializer};
 
 use crate::failure::CommandError;
@@ -128,6 +129,7 @@ impl Settings {
             Key::LanMaxDownload => vec![cap_text(node.max_download.lan)],
             Key::WanMaxUpload => vec![cap_text(node.max_upload.wan)],
             Key::WanMaxDownload => vec![cap_text(node.max_download.wan)],
+            Key::Paths => node.paths.iter().map(ToString::to_string).collect(),
             Key::LogFlight => vec![node.flight_log.as_ref().map_or_else(|| OFF.to_owned(), |path| path.display().to_string())],
         }
     }
@@ -159,6 +161,7 @@ impl Settings {
             Key::LanMaxDownload => node.max_download.lan = parse_cap(single()?)?,
             Key::WanMaxUpload => node.max_upload.wan = parse_cap(single()?)?,
             Key::WanMaxDownload => node.max_download.wan = parse_cap(single()?)?,
+            Key::Paths => node.paths = parse_paths(texts)?,
             Key::LogFlight => {
                 node.flight_log = if single()? == OFF { None } else { Some(resolve_path(single()?, origin)?) };
             }
@@ -209,6 +212,11 @@ pub fn parse_cap(text: &str) -> Result<Option<NonZeroU64>, String> {
             Err(format!("{text:?} is too slow: a source that slow is taken for dead; give at least {least}, or `off` for no cap"))
         }
     }
+}
+
+fn parse_paths(texts: &[String]) -> Result<Vec<BulkPath>, String> {
+    let paths: Vec<BulkPath> = texts.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
+    if paths.is_empty() { Err("at least one is needed".to_owned()) } else { Ok(paths) }
 }
 
 fn cap_text(cap: Option<NonZeroU64>) -> String {

@@ -6,6 +6,8 @@ use p2pweights_protocol::engine::{BlobProgress, Command};
 use p2pweights_protocol::ids::{BlobHash, PeerId, SwarmId};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::transfer::PathLook;
+
 /// A look at some blobs being fetched.
 #[derive(Debug, Clone, Default)]
 pub struct Look {
@@ -84,6 +86,8 @@ pub struct Overview {
     pub received: BTreeMap<PeerId, u64>,
     /// Bytes sent to each peer since the start.
     pub sent: BTreeMap<PeerId, u64>,
+    /// The paths on which each peer has been asked for payload.
+    pub paths: BTreeMap<PeerId, Vec<PathLook>>,
     /// Strikes against each of these peers.
     pub strikes: BTreeMap<PeerId, u32>,
 }

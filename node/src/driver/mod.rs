@@ -163,8 +163,9 @@ impl Driver {
     fn on_fact(&mut self, fact: Fact) {
         match fact {
             Fact::Engine(input) => {
-                if let Input::FetchEnded { request, verified_groups, .. } = input {
+                if let Input::FetchEnded { request, outcome, verified_groups } = input {
                     self.count(request, verified_groups);
+                    self.transfers.ended(request, outcome);
                 }
                 if let Input::SpanLost { blob, .. } = input {
                     self.watched.change(blob);
@@ -311,6 +312,7 @@ impl Driver {
             paused: self.paused.as_ref().map(|(paused, _)| paused.clone()),
             received: self.received.clone(),
             sent: self.transfers.sent(),
+            paths: self.transfers.paths(),
             strikes: self.engine.struck().collect(),
         }
     }

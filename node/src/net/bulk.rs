@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -16,11 +16,13 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
+use super::bulk_path::BulkPath;
 use super::control::Outboxes;
 use super::direct::Direct;
 use super::peer_ids::to_libp2p;
+use super::quic::Quic;
 use super::sealed::Sealed;
-use super::streams::{self, OpenError};
+use super::streams::{self, NetStream, OpenError};
 
 /// Bulk streams that one peer may have open to us: one per connection it may hold.
 pub(super) const STREAMS_PER_PEER: usize = 4;
@@ -29,7 +31,7 @@ const STREAMS: usize = 256;
 
 /// How long the rest of a greeting may take; it travels with its first byte.
 const GREETING: Duration = Duration::from_secs(5);
-/// How long a peer whose direct listener could not be reached is asked for streams only.
+/// How long a peer that could not be reached on a path is not tried there again.
 const RETRY: Duration = Duration::from_secs(600);
 
 /// Bytes both ways, however they travel.
@@ -114,65 +116,124 @@ pub struct BulkConnector {
     control: libp2p_stream::Control,
     protocol: StreamProtocol,
     outboxes: Outboxes,
-    direct: Option<Arc<Direct>>,
-    /// Peers whose direct listener could not be reached lately: not worth waiting for again.
-    unreachable: Arc<Mutex<BTreeMap<PeerId, Instant>>>,
+    ways: Arc<Ways>,
+    /// The path that is tried first.
+    wanted: BulkPath,
+    /// The path of the stream opened last.
+    taken: Arc<OnceLock<BulkPath>>,
+}
+
+/// What bulk streams can be opened by.
+pub(super) struct Ways {
+    pub direct: Arc<Direct>,
+    pub quic: Arc<Quic>,
+    /// Paths that the owner allows.
+    pub allowed: Vec<BulkPath>,
+    /// Where peers could not be reached lately: not worth waiting for again.
+    unreachable: Mutex<BTreeMap<(PeerId, BulkPath), Instant>>,
+}
+
+impl Ways {
+    pub fn new(direct: Arc<Direct>, quic: Arc<Quic>, allowed: Vec<BulkPath>) -> Self {
+        Self { direct, quic, allowed, unreachable: Mutex::default() }
+    }
+
+    fn may_try(&self, peer: PeerId, path: BulkPath) -> bool {
+        let tried = self.unreachable.lock().unwrap_or_else(PoisonError::into_inner).get(&(peer, path)).copied();
+        self.allowed.contains(&path) && tried.is_none_or(|tried| tried.elapsed() >= RETRY)
+    }
+
+    fn failed(&self, peer: PeerId, path: BulkPath) {
+        let mut unreachable = self.unreachable.lock().unwrap_or_else(PoisonError::into_inner);
+        if unreachable.len() >= limits::REMEMBERED_PEERS {
+            unreachable.clear();
+        }
+        unreachable.insert((peer, path), Instant::now());
+    }
 }
 
 impl fmt::Debug for BulkConnector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BulkConnector").field("protocol", &self.protocol).finish_non_exhaustive()
+        f.debug_struct("BulkConnector").field("protocol", &self.protocol).field("wanted", &self.wanted).finish_non_exhaustive()
     }
 }
 
 impl BulkConnector {
-    pub(super) fn new(
-        control: libp2p_stream::Control,
-        protocol: StreamProtocol,
-        outboxes: Outboxes,
-        direct: Option<Arc<Direct>>,
-    ) -> Self {
-        Self { control, protocol, outboxes, direct, unreachable: Arc::default() }
+    pub(super) fn new(control: libp2p_stream::Control, protocol: StreamProtocol, outboxes: Outboxes, ways: Arc<Ways>) -> Self {
+        Self { control, protocol, outboxes, ways, wanted: BulkPath::Direct, taken: Arc::default() }
     }
 
-    /// A stream to this peer, which must be connected: a direct connection if one can be made, else a stream of libp2p's. Ends within 15
-    /// seconds. The peer may refuse: it takes only so many.
+    /// The same, but trying this path first.
+    pub fn on(&self, wanted: BulkPath) -> Self {
+        Self { wanted, taken: Arc::default(), ..self.clone() }
+    }
+
+    /// The path of the first stream opened, once there is one.
+    pub fn taken(&self) -> Option<BulkPath> {
+        self.taken.get().copied()
+    }
+
+    /// Paths that may be used.
+    pub fn allowed(&self) -> &[BulkPath] {
+        &self.ways.allowed
+    }
+
+    /// A stream to this peer, which must be connected: on the path wanted if that can be had, else on whichever can. Ends within 25 seconds.
+    /// The peer may refuse: it takes only so many.
     pub async fn open(&self, peer: PeerId) -> Result<BulkStream, OpenError> {
-        // Asked for an unconnected peer, libp2p-stream would dial it by itself.
-        if !self.outboxes.contains(&peer) {
-            return Err(OpenError::NotConnected);
+        let (mut stream, [direct, quic]) = self.greeted(peer).await?;
+        let others = BulkPath::ALL.into_iter().filter(|path| *path != self.wanted);
+        for path in [self.wanted].into_iter().chain(others).filter(|path| self.ways.may_try(peer, *path)) {
+            let opened = match path {
+                BulkPath::Direct => self.connect(peer, path, direct).await,
+                BulkPath::Quic => self.connect(peer, path, quic).await,
+                BulkPath::Stream => break,
+            };
+            if let Some(opened) = opened {
+                let _ = self.taken.set(path);
+                return Ok(opened);
+            }
         }
-        let mut stream = streams::open(&self.control, to_libp2p(peer), &self.protocol).await?;
-        let port = timeout(GREETING, stream.read_u16()).await.map_err(|_| OpenError::Timeout)?.map_err(OpenError::Refused)?;
-        if let Some(direct) = self.direct(peer, port).await {
-            return Ok(direct);
+        if !self.ways.allowed.contains(&BulkPath::Stream) {
+            return Err(OpenError::NoPath);
         }
         let staying = async {
             stream.write_u8(streams::STAYING).await?;
             stream.flush().await
         };
         timeout(GREETING, staying).await.map_err(|_| OpenError::Timeout)?.map_err(OpenError::Refused)?;
+        let _ = self.taken.set(BulkPath::Stream);
         Ok(BulkStream::over(stream))
     }
 
-    async fn direct(&self, peer: PeerId, port: u16) -> Option<BulkStream> {
-        let (direct, ip) = (self.direct.as_ref()?, self.outboxes.ip(&peer)?);
-        let tried = self.unreachable.lock().unwrap_or_else(PoisonError::into_inner).get(&peer).copied();
-        if port == 0 || tried.is_some_and(|tried| tried.elapsed() < RETRY) {
+    /// A stream of libp2p's to this peer, not chosen yet, and the ports that it names for the other paths.
+    pub(super) async fn greeted(&self, peer: PeerId) -> Result<(NetStream, [u16; 2]), OpenError> {
+        // Asked for an unconnected peer, libp2p-stream would dial it by itself.
+        if !self.outboxes.contains(&peer) {
+            return Err(OpenError::NotConnected);
+        }
+        let mut stream = streams::open(&self.control, to_libp2p(peer), &self.protocol).await?;
+        let ports = async { Ok::<_, io::Error>([stream.read_u16().await?, stream.read_u16().await?]) };
+        let ports = timeout(GREETING, ports).await.map_err(|_| OpenError::Timeout)?.map_err(OpenError::Refused)?;
+        Ok((stream, ports))
+    }
+
+    async fn connect(&self, peer: PeerId, path: BulkPath, port: u16) -> Option<BulkStream> {
+        let ip = self.outboxes.ip(&peer)?;
+        if port == 0 {
             return None;
         }
-        match direct.connect(peer, SocketAddr::new(ip, port)).await {
-            Ok(stream) => Some(stream),
-            Err(error) => {
-                tracing::debug!(peer = %peer.short(), %ip, port, %error, "no direct connection");
-                let mut unreachable = self.unreachable.lock().unwrap_or_else(PoisonError::into_inner);
-                if unreachable.len() >= limits::REMEMBERED_PEERS {
-                    unreachable.clear();
-                }
-                unreachable.insert(peer, Instant::now());
-                None
-            }
-        }
+        let address = SocketAddr::new(ip, port);
+        let connected = match path {
+            BulkPath::Direct => self.ways.direct.connect(peer, address).await,
+            _ => self.ways.quic.connect(peer, address).await,
+        };
+        connected
+            .inspect_err(|error| {
+                tracing::debug!(peer = %peer.short(), %path, %address, %error, "not reached");
+                self.ways.failed(peer, path);
+            })
+            .ok()
     }
 }
 

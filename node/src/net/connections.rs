@@ -316,9 +316,11 @@ impl Host {
                 }
                 // Counted once it is known to stay: most go on over a direct connection, which is counted itself.
                 let (limit, share) = (self.bulk_limit.clone(), known.bulk_share.clone());
-                let port = self.direct_port_for(&arrival.peer).to_be_bytes();
+                let ports =
+                    [&self.direct_listeners, &self.quic_listeners].map(|listeners| self.port_for(&arrival.peer, listeners));
+                let ports = ports.map(u16::to_be_bytes).concat();
                 self.tasks.spawn(async move {
-                    let Ok(mut stream) = streams::greet(arrival.stream, &port).await else { return };
+                    let Ok(mut stream) = streams::greet(arrival.stream, &ports).await else { return };
                     if streams::stays(&mut stream).await
                         && let Some(permit) = limit.admit(&share)
                     {
@@ -330,14 +332,14 @@ impl Host {
         }
     }
 
-    /// The port of our direct listener, for a peer that reached us over the same IP version; 0 if there is none.
-    fn direct_port_for(&self, id: &libp2p::PeerId) -> u16 {
+    /// The port of our listener for a peer that reached us over the same IP version; 0 if there is none.
+    fn port_for(&self, id: &libp2p::PeerId, listeners: &[SocketAddr]) -> u16 {
         let ip = self.peers.get(id).and_then(|known| known.connections.iter().find_map(|open| ip_of(&open.address)));
         let fits = |at: &&SocketAddr| ip.is_some_and(|ip| ip.is_ipv4() == at.is_ipv4());
-        self.direct_listeners.iter().find(fits).map_or(0, SocketAddr::port)
+        listeners.iter().find(fits).map_or(0, SocketAddr::port)
     }
 
-    /// A peer opened a direct connection: welcome only from those that are connected anyway.
+    /// A peer opened a connection for bulk: welcome only from those that are connected anyway.
     pub(super) fn on_direct(&mut self, arrival: DirectArrival) {
         let Some(known) = self.peers.get(&arrival.peer).filter(|known| known.stays()) else {
             return tracing::debug!(peer = %arrival.peer, "direct connection refused: not a connected peer");

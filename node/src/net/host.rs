@@ -25,13 +25,15 @@ use super::addresses::{class_of, is_loopback, is_plain};
 use super::announcer::Announcer;
 use super::behaviour::{NodeBehaviour, identify_version, stream_protocol};
 use super::bootstrap::Bootstrap;
-use super::bulk::{BulkConnector, BulkLimit};
+use super::bulk::{BulkConnector, BulkLimit, Ways};
+use super::bulk_path::BulkPath;
 use super::certificates::Certificates;
 use super::connections::{Peer, Report, cut};
 use super::control::Outboxes;
 use super::dials::Dial;
 use super::direct::{Direct, DirectArrival};
 use super::lookups::Lookups;
+use super::quic::{Quic, quic_addresses};
 use super::streams::{self, Arrival, Kind};
 use super::transport::build_swarm;
 use super::{NetConfig, NetError, NetEvent, NetStatus, peer_ids};
@@ -97,8 +99,9 @@ pub(super) struct Host {
     pending: VecDeque<NetEvent>,
     report_queue: mpsc::Receiver<Report>,
     arrivals: mpsc::Receiver<Arrival>,
-    direct: Arc<Direct>,
+    ways: Arc<Ways>,
     pub(super) direct_listeners: Vec<SocketAddr>,
+    pub(super) quic_listeners: Vec<SocketAddr>,
     direct_sender: mpsc::Sender<DirectArrival>,
     direct_arrivals: mpsc::Receiver<DirectArrival>,
     external: Vec<Multiaddr>,
@@ -135,7 +138,9 @@ impl Host {
         };
         let behaviour = NodeBehaviour::new(&config.keypair, network, &names.agent, config.mdns);
         let mut streams = behaviour.streams.new_control();
-        let certificates = Certificates::new(&config.keypair, &format!("{}/direct", names.bulk))?;
+        let certificates = |way| Certificates::new(&config.keypair, &format!("{}/{way}", names.bulk));
+        let direct = Arc::new(Direct::new(certificates(BulkPath::Direct)?));
+        let quic = Arc::new(Quic::new(certificates(BulkPath::Quic)?));
         let swarm = build_swarm(config.keypair.clone(), behaviour)?;
         let (arrival_sender, arrivals) = mpsc::channel(ARRIVALS);
         let mut tasks = JoinSet::new();
@@ -168,8 +173,9 @@ impl Host {
             pending: VecDeque::new(),
             report_queue,
             arrivals,
-            direct: Arc::new(Direct::new(certificates)),
+            ways: Arc::new(Ways::new(direct, quic, config.paths.clone())),
             direct_listeners: Vec::new(),
+            quic_listeners: Vec::new(),
             direct_sender,
             direct_arrivals,
             external: Vec::new(),
@@ -182,8 +188,7 @@ impl Host {
     }
 
     pub fn bulk_connector(&self) -> BulkConnector {
-        let direct = Some(Arc::clone(&self.direct));
-        BulkConnector::new(self.streams.clone(), self.names.bulk.clone(), self.outboxes.clone(), direct)
+        BulkConnector::new(self.streams.clone(), self.names.bulk.clone(), self.outboxes.clone(), Arc::clone(&self.ways))
     }
 
     /// Listens on all of these, and waits until it is known where.
@@ -232,13 +237,22 @@ impl Host {
         }
     }
 
-    /// Listens for direct connections, too, wherever there is a TCP listener.
-    pub async fn listen_directly(&mut self, addresses: &[Multiaddr]) {
-        for listener in Direct::listen(addresses).await {
+    /// Listens for connections for bulk, too: beside every other listener, as far as the ports are free.
+    pub async fn listen_for_bulk(&mut self, addresses: &[Multiaddr]) {
+        let ways = Arc::clone(&self.ways);
+        let allowed = |path| ways.allowed.contains(&path);
+        for listener in Direct::listen(if allowed(BulkPath::Direct) { addresses } else { &[] }).await {
             let Ok(address) = listener.local_addr() else { continue };
             tracing::info!(%address, "listening for direct connections");
             self.direct_listeners.push(address);
-            self.tasks.spawn(Arc::clone(&self.direct).accept(listener, self.direct_sender.clone()));
+            self.tasks.spawn(Arc::clone(&ways.direct).accept(listener, self.direct_sender.clone()));
+        }
+        let beside = quic_addresses(addresses, &self.direct_listeners);
+        for endpoint in if allowed(BulkPath::Quic) { ways.quic.listen(&beside) } else { Vec::new() } {
+            let Ok(address) = endpoint.local_addr() else { continue };
+            tracing::info!(%address, "listening for bulk over QUIC");
+            self.quic_listeners.push(address);
+            self.tasks.spawn(Quic::accept(endpoint, self.direct_sender.clone()));
         }
     }
 

@@ -17,10 +17,12 @@ mod announcer;
 mod behaviour;
 mod bootstrap;
 mod bulk;
+mod bulk_path;
 mod certificates;
 mod congestion;
 mod connections;
 mod control;
+mod delivery_rate;
 mod dials;
 mod direct;
 mod discovery;
@@ -30,6 +32,7 @@ mod introductions;
 mod jitter;
 mod lookups;
 mod peer_ids;
+mod quic;
 mod record_store;
 mod records;
 mod sealed;
@@ -56,6 +59,7 @@ use tokio::time::timeout;
 use self::addresses::split_peer;
 pub use self::bootstrap::BootstrapStatus;
 pub use self::bulk::{BulkConnector, BulkIo, BulkPermit, BulkStream, Carrier};
+pub use self::bulk_path::BulkPath;
 use self::control::Outboxes;
 pub use self::control::SendError;
 use self::host::{Command, Host};
@@ -130,6 +134,8 @@ pub struct NetConfig {
     pub mdns: bool,
     /// Program and version, for people to read; cut to 64 bytes.
     pub agent: String,
+    /// What payload may travel on, in both directions.
+    pub paths: Vec<BulkPath>,
 }
 
 /// What happens on the network.
@@ -252,7 +258,7 @@ impl Net {
         let (stop, stopped) = oneshot::channel();
         let mut host = Host::new(&config, command_queue, status_queue, events)?;
         host.listen(&config.listen).await?;
-        host.listen_directly(&config.listen).await;
+        host.listen_for_bulk(&config.listen).await;
         let outboxes = host.outboxes();
         let bulk = host.bulk_connector();
         let task = tokio::spawn(host.run(stopped));

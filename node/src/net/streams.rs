@@ -16,13 +16,13 @@ use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt};
 
-/// What an acceptor sends first on every stream that it takes. On a bulk stream the port of its direct listener follows, big-endian;
-/// 0 for none.
+/// What an acceptor sends first on every stream that it takes. On a bulk stream the ports of its TCP and its QUIC listener follow,
+/// big-endian; 0 for none.
 pub const ACCEPTED: u8 = 1;
-/// What the opener of a bulk stream sends when it stays on it, instead of on a direct connection.
+/// What the opener of a bulk stream sends when it stays on it, instead of on a connection of its own.
 pub const STAYING: u8 = 2;
-/// How long the opener of a bulk stream may take to choose.
-const CHOICE: Duration = Duration::from_secs(10);
+/// How long the opener of a bulk stream may take to choose: it may try two other ways first.
+const CHOICE: Duration = Duration::from_secs(15);
 /// How long opening a stream may take, all attempts together.
 const OPEN: Duration = Duration::from_secs(10);
 /// Attempts at opening a stream.
@@ -47,6 +47,9 @@ pub enum OpenError {
     /// The peer took none of several attempts, or the connection broke.
     #[error("the peer did not take the stream")]
     Refused(#[source] io::Error),
+    /// None of the paths that are allowed leads to the peer.
+    #[error("the peer cannot be reached on the paths that are allowed")]
+    NoPath,
     /// The peer did not answer.
     #[error("the peer did not answer within {} s", OPEN.as_secs())]
     Timeout,

@@ -9,6 +9,7 @@ mod buffers;
 mod cap;
 mod feed;
 mod outlet;
+mod paths;
 mod receive;
 mod send;
 mod sync;
@@ -19,24 +20,26 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use p2pweights_protocol::engine::{FetchOutcome, Input, PeerClass, ServeOutcome};
-use p2pweights_protocol::geometry::Span;
+use p2pweights_protocol::geometry::{Geometry, Span};
 use p2pweights_protocol::ids::{BlobHash, PeerId, RequestId};
 use p2pweights_protocol::wire::BulkRequest;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::net::{BulkConnector, BulkStream};
+use crate::net::{BulkConnector, BulkPath, BulkStream};
 use crate::store::Store;
 use arrivals::Arrivals;
 pub use budget::Budget;
 pub use cap::{Cap, Caps};
+pub use paths::PathLook;
+use paths::Paths;
 use receive::Receiver;
 use send::{Order, Waiting};
 use sync::Syncer;
 pub use writers::Writers;
 
-/// Time between two streams to one provider, opening to opening, at least: one that breaks them off would be asked hundreds of times a
+/// Time between two streams to one provider on one path, opening to opening, at least: one that breaks them off would be asked hundreds of times a
 /// second until the engine, which counts a second's breaks as one, has had enough.
 const REOPEN: Duration = Duration::from_secs(1);
 
@@ -77,6 +80,15 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// One peer's stream on one path.
+struct Line {
+    receiver: Receiver,
+    /// Knows which path the stream took in the end.
+    connector: BulkConnector,
+    /// When the stream was to be opened.
+    opens: Instant,
+}
+
 /// All transfers of a node.
 pub struct Transfers {
     connector: BulkConnector,
@@ -92,7 +104,10 @@ pub struct Transfers {
     writers: Arc<Writers>,
     syncer: Syncer,
     arrivals: Arrivals,
-    receivers: BTreeMap<PeerId, (Receiver, Instant)>,
+    paths: Paths,
+    receivers: BTreeMap<(PeerId, BulkPath), Line>,
+    /// Requests under way, and where.
+    asked: BTreeMap<RequestId, (PeerId, BulkPath, u64)>,
     waiting: Arc<Waiting>,
 }
 
@@ -104,6 +119,7 @@ impl Transfers {
         let syncer = Syncer::start(Arc::clone(&writers), facts.clone(), &tasks);
         let arrivals = Arrivals::start(store.clone(), facts.clone(), syncer.handle(), &tasks);
         Self {
+            paths: Paths::new(connector.allowed()),
             connector,
             store,
             facts,
@@ -117,6 +133,7 @@ impl Transfers {
             syncer,
             arrivals,
             receivers: BTreeMap::new(),
+            asked: BTreeMap::new(),
             waiting: Arc::new(Waiting::default()),
         }
     }
@@ -124,30 +141,54 @@ impl Transfers {
     /// A peer is connected.
     pub fn meet(&mut self, peer: PeerId, class: PeerClass) {
         self.classes.insert(peer, class);
+        self.paths.met(peer, class);
     }
 
-    /// Asks a provider for a span. Ends with exactly one [`Input::FetchEnded`].
+    /// Asks a provider for a span. Ends with exactly one [`Input::FetchEnded`], of which [`ended`](Self::ended) is to be told.
     pub fn fetch(&mut self, provider: PeerId, request: BulkRequest, probe: bool) {
-        let alive = self.receivers.get(&provider).is_some_and(|(receiver, _)| receiver.is_open());
-        if !alive {
-            let now = Instant::now();
+        let now = Instant::now();
+        let path = self.paths.take(provider, now);
+        let bytes = Geometry::of(request.size).bytes_in(request.span);
+        self.asked.insert(request.request, (provider, path, bytes));
+        let line = self.receivers.get(&(provider, path));
+        if !line.is_some_and(|line| line.receiver.is_open()) {
             // The latest one counts from when it was to open, which may still lie ahead of us.
-            let opens = self.receivers.get(&provider).map_or(now, |(_, opened)| now.max(*opened + REOPEN));
+            let opens = line.map_or(now, |line| now.max(line.opens + REOPEN));
+            let connector = self.connector.on(path);
             let receiver = Receiver::start(
                 provider,
                 opens,
-                self.connector.clone(),
+                connector.clone(),
                 Arc::clone(&self.writers),
                 self.syncer.handle(),
                 self.bonds(provider, &self.download),
             );
-            self.receivers.insert(provider, (receiver, opens));
+            self.receivers.insert((provider, path), Line { receiver, connector, opens });
         }
-        let asked = self.receivers.get(&provider).is_some_and(|(receiver, _)| receiver.ask(request, probe));
+        let asked = self.receivers.get(&(provider, path)).is_some_and(|line| line.receiver.ask(request, probe));
         if !asked {
             let input = Input::FetchEnded { request: request.request, outcome: FetchOutcome::Lost, verified_groups: 0 };
             self.report(Fact::Engine(input));
         }
+    }
+
+    /// A request is over: what that says of its path.
+    pub fn ended(&mut self, request: RequestId, outcome: FetchOutcome) {
+        let Some((peer, path, bytes)) = self.asked.remove(&request) else { return };
+        let now = Instant::now();
+        let taken = self.receivers.get(&(peer, path)).and_then(|line| line.connector.taken());
+        let delivered = if outcome == FetchOutcome::Delivered { bytes } else { 0 };
+        self.paths.ended(peer, path, delivered, now);
+        if taken.is_some_and(|taken| taken != path) {
+            self.paths.unreachable(peer, path, now);
+        } else if outcome == FetchOutcome::Lost {
+            self.paths.broke(peer, path, now);
+        }
+    }
+
+    /// The paths to each peer.
+    pub fn paths(&self) -> BTreeMap<PeerId, Vec<PathLook>> {
+        self.paths.look()
     }
 
     /// A peer opened a bulk stream: serve it.
@@ -175,7 +216,8 @@ impl Transfers {
     /// The peer is gone: its streams are of no use any more.
     pub fn forget(&mut self, peer: PeerId) {
         self.classes.remove(&peer);
-        self.receivers.remove(&peer);
+        self.receivers.retain(|(of, _), _| *of != peer);
+        self.paths.forget(peer);
     }
 
     /// Bytes sent to each peer since the start.

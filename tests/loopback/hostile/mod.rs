@@ -2,6 +2,7 @@
 //! a vice leaves alone is done as an honest peer would.
 
 mod babbler;
+mod breaker;
 mod drip;
 mod false_claimer;
 mod flooder;
@@ -19,7 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use p2pweights_node::identity;
-use p2pweights_node::net::{BulkStream, Net, NetConfig, NetEvent, from_libp2p};
+use p2pweights_node::net::{BulkPath, BulkStream, Net, NetConfig, NetEvent, from_libp2p};
 use p2pweights_protocol::geometry::{Geometry, Span};
 use p2pweights_protocol::ids::{BlobHash, PeerId};
 use p2pweights_protocol::limits;
@@ -32,6 +33,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 pub use babbler::Babbler;
+pub use breaker::Breaker;
 pub use drip::Drip;
 pub use false_claimer::FalseClaimer;
 pub use flooder::Flooder;
@@ -122,6 +124,7 @@ impl Hand {
             network: NETWORK.to_owned(),
             mdns: false,
             agent: format!("hostile/{name}"),
+            paths: BulkPath::ALL.to_vec(),
         })
         .await
         .expect("a network starts");

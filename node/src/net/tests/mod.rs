@@ -1,5 +1,6 @@
 //! Real hosts on loopback, every port the system's choice. Every wait ends after [`PATIENCE`] at the latest.
 
+mod bulk_paths;
 mod hostile;
 
 use std::net::TcpListener;
@@ -14,7 +15,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::peer_ids::{from_libp2p, to_libp2p};
-use super::{BulkStream, Net, NetConfig, NetError, NetEvent, OpenError, SendError};
+use super::{BulkPath, BulkStream, Net, NetConfig, NetError, NetEvent, OpenError, SendError};
 
 /// Far more than anything here takes, on a machine that does much else.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -34,6 +35,7 @@ fn config(network: &str, bootstrap: &[&Multiaddr]) -> NetConfig {
         network: network.to_owned(),
         mdns: false,
         agent: format!("test/{network}"),
+        paths: BulkPath::ALL.to_vec(),
     }
 }
 
