@@ -111,3 +111,49 @@ impl Injections {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::geometry::{GROUP_BYTES, Geometry, Span};
+
+    const PEER: PeerId = PeerId([1; 32]);
+
+    fn blob(name: u8) -> BlobHash {
+        BlobHash([name; 32])
+    }
+
+    #[test]
+    fn what_has_gone_out_is_not_looked_at_again() {
+        let mut injections = Injections::default();
+        (1..=4).for_each(|name| injections.held_whole(blob(name)));
+        let left = |injections: &Injections, crowd| -> Vec<u8> {
+            let next = |from: &BlobHash| injections.next(Bound::Excluded(*from), crowd);
+            std::iter::successors(injections.next(Bound::Unbounded, crowd), next).map(|blob| blob.0[0]).collect()
+        };
+        assert_eq!((left(&injections, true), left(&injections, false)), (vec![1, 2, 3, 4], vec![]));
+        let one_group = Geometry::of(GROUP_BYTES);
+        injections.begin(blob(2), Injection::new(one_group, 0));
+        injections.begin(blob(3), Injection::new(one_group, 0));
+        assert_eq!(left(&injections, false), [2, 3]);
+        let promised = injections.change(blob(2), PEER, |injection| injection.promise(PEER, None, 16)).flatten();
+        assert!(promised.is_some());
+        assert_eq!((left(&injections, true), left(&injections, false)), (vec![1, 3, 4], vec![3]));
+        assert_eq!(injections.promised_to(PEER).collect::<Vec<_>>(), [blob(2)]);
+        injections.check_invariants();
+        // Sent, and lost on the way.
+        injections.change(blob(2), PEER, |injection| {
+            assert!(injection.redeemed(PEER));
+            injection.requested(PEER, Span::new(0, 1).expect("a group"));
+        });
+        assert_eq!((left(&injections, false), injections.promised_to(PEER).count()), (vec![3], 0));
+        injections.change(blob(2), PEER, |injection| injection.failed(PEER, Span::new(0, 1).expect("a group")));
+        assert_eq!(left(&injections, false), [2, 3]);
+        injections.change(blob(3), PEER, |injection| injection.promise(PEER, None, 16));
+        injections.gone(PEER);
+        assert_eq!((left(&injections, false), injections.promised_to(PEER).count()), (vec![2, 3], 0));
+        injections.forget(blob(3));
+        assert_eq!(left(&injections, true), [1, 2, 4]);
+        injections.check_invariants();
+    }
+}

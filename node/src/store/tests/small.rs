@@ -168,6 +168,7 @@ fn twins_and_parts_do_not_get_in_each_others_way() {
     // One receives parts of another blob.
     let peer = Peer::with_groups(6);
     let writer = store.writer(peer.hash, peer.size()).unwrap();
+    assert!(!store.takes_small(peer.hash, peer.size(), whole(&peer)), "parts are on their way");
     peer.send(&writer, span(0, 2));
     assert!(!store.takes_small(peer.hash, peer.size(), whole(&peer)));
     let receipt = store.receive_small(peer.hash, peer.size(), &mut &peer.encoded(whole(&peer))[..]);
