@@ -173,6 +173,11 @@ impl BulkConnector {
         self.taken.get().copied()
     }
 
+    /// The last round trip to a connected peer, if one has been made.
+    pub fn round_trip(&self, peer: PeerId) -> Option<Duration> {
+        self.outboxes.round_trip(&peer)
+    }
+
     /// Paths that may be used.
     pub fn allowed(&self) -> &[BulkPath] {
         &self.ways.allowed

@@ -224,6 +224,10 @@ impl Host {
         let class = known.class();
         let ip = known.connections.iter().find_map(|connection| ip_of(&connection.address));
         let queue = self.outboxes.insert(peer, ip);
+        // The first ping may have been faster.
+        if let Some(round_trip) = known.rtt {
+            self.outboxes.travelled(&peer, round_trip);
+        }
         let writing = queue.run(self.streams.clone(), self.names.control.clone(), self.names.agent.clone());
         let reports = self.reports.clone();
         // It ends by itself only when its queue is closed: a farewell.
@@ -259,6 +263,7 @@ impl Host {
             Ok(rtt) => {
                 connection.pings_missed = 0;
                 known.rtt = Some(rtt);
+                self.outboxes.travelled(&known.peer, rtt);
             }
             Err(ping::Failure::Unsupported) => {}
             Err(error) => {

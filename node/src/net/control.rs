@@ -71,6 +71,7 @@ struct Outbox {
     gauge: Arc<Gauge>,
     /// Where the peer is, for connections beside those of libp2p.
     ip: Option<IpAddr>,
+    round_trip: Option<Duration>,
 }
 
 #[derive(Debug, Default)]
@@ -108,11 +109,23 @@ impl Outboxes {
         self.0.read().unwrap_or_else(PoisonError::into_inner).get(peer)?.ip
     }
 
+    /// The last round trip to a connected peer, if one has been made.
+    pub fn round_trip(&self, peer: &PeerId) -> Option<Duration> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).get(peer)?.round_trip
+    }
+
+    /// A round trip to a connected peer took so long.
+    pub fn travelled(&self, peer: &PeerId, round_trip: Duration) {
+        if let Some(outbox) = self.0.write().unwrap_or_else(PoisonError::into_inner).get_mut(peer) {
+            outbox.round_trip = Some(round_trip);
+        }
+    }
+
     /// A peer is connected: its queue, to be emptied by [`OutQueue::run`].
     pub fn insert(&self, peer: PeerId, ip: Option<IpAddr>) -> OutQueue {
         let (sender, frames) = mpsc::channel(QUEUE_FRAMES);
         let gauge = Arc::new(Gauge::default());
-        let outbox = Outbox { frames: sender, gauge: gauge.clone(), ip };
+        let outbox = Outbox { frames: sender, gauge: gauge.clone(), ip, round_trip: None };
         self.0.write().unwrap_or_else(PoisonError::into_inner).insert(peer, outbox);
         OutQueue { peer, frames, gauge }
     }

@@ -147,7 +147,7 @@ impl Transfers {
     /// Asks a provider for a span. Ends with exactly one [`Input::FetchEnded`], of which [`ended`](Self::ended) is to be told.
     pub fn fetch(&mut self, provider: PeerId, request: BulkRequest, probe: bool) {
         let now = Instant::now();
-        let path = self.paths.take(provider, now);
+        let path = self.paths.take(provider, self.connector.round_trip(provider), now);
         let bytes = Geometry::of(request.size).bytes_in(request.span);
         self.asked.insert(request.request, (provider, path, bytes));
         let line = self.receivers.get(&(provider, path));
