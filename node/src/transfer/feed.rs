@@ -224,7 +224,7 @@ mod tests {
             let mut feed = SocketFeed::new(feed_end, bonds(), PATIENCE, || true);
             asked.send(feed.has(10)).expect("listened to");
             let got = feed.take(10).expect("there").to_vec();
-            (got, feed.has(1), feed.take(1).map(<[u8]>::to_vec))
+            (got, feed.take(1).map(<[u8]>::to_vec))
         });
         outlet.write_all(b"12345").expect("written");
         outlet.flush().expect("flushed");
@@ -233,10 +233,9 @@ mod tests {
         outlet.write_all(b"67890").expect("written");
         outlet.flush().expect("flushed");
         drop((outlet, ours.reader));
-        let (got, has, end) = reading.await.expect("no panic");
+        let (got, end) = reading.await.expect("no panic");
         assert_eq!(got, b"1234567890");
-        // The end is something, too: whoever takes is told.
-        assert!(has && end.is_err_and(|error| error.kind() == io::ErrorKind::UnexpectedEof));
+        assert!(end.is_err_and(|error| error.kind() == io::ErrorKind::UnexpectedEof));
     }
 
     #[tokio::test]
