@@ -201,9 +201,11 @@ impl Choice {
         let (took, came) = (now.saturating_duration_since(since), before + bytes);
         if took >= MEASURE {
             let rate = per_second(came, took);
+            // What still grows, grows with what is asked for: it says nothing yet about the path.
+            let settled = track.rate.is_some_and(|last| u128::from(rate) * 1000 < u128::from(last) * u128::from(BETTER));
             track.rate = Some(rate);
             track.measured = Some((now, 0));
-            if path == self.current {
+            if path == self.current && settled {
                 self.measured(rate, now, allowed);
             }
         } else if track.open == 0 {
@@ -229,7 +231,7 @@ impl Choice {
         }
     }
 
-    /// The current path has been measured.
+    /// The current path has been measured, and does not grow any more.
     fn measured(&mut self, rate: u64, now: Instant, allowed: &[BulkPath]) {
         if let Some((old, before)) = self.left.take()
             && rate < before
@@ -393,6 +395,16 @@ mod tests {
     }
 
     #[test]
+    fn a_path_that_still_grows_is_not_compared() {
+        let mut world = World::new(PeerClass::Wan, LONG_TRIP, &BulkPath::ALL);
+        for doubled in 0..6 {
+            assert_eq!(world.run(5, |path| if path == Quic { MB << doubled } else { 90 * MB }), Quic);
+            assert!(!world.used(Direct), "after {doubled} doublings");
+        }
+        assert_eq!(world.run(10, |path| if path == Quic { 32 * MB } else { 300 * MB }), Direct);
+    }
+
+    #[test]
     fn near_and_fast_peers_are_left_alone() {
         let other_would_be_better = |path| if path == Direct { 60 * MB } else { 600 * MB };
         let mut near = World::new(PeerClass::Lan, SHORT_TRIP, &BulkPath::ALL);
@@ -406,7 +418,7 @@ mod tests {
     #[test]
     fn a_trial_costs_one_request_at_a_time_and_ends() {
         let mut world = World::new(PeerClass::Wan, LONG_TRIP, &BulkPath::ALL);
-        world.run(6, |_| MB);
+        world.run(10, |_| MB);
         let taken: Vec<BulkPath> = (0..20).map(|_| world.take()).collect();
         assert_eq!(taken.iter().filter(|path| **path == Direct).count(), 1, "{taken:?}");
         // Nothing comes of it: after a minute it is over, and the next one is far off.
@@ -431,7 +443,7 @@ mod tests {
     #[test]
     fn a_trial_whose_path_breaks_is_over() {
         let mut world = World::new(PeerClass::Wan, LONG_TRIP, &BulkPath::ALL);
-        world.run(6, |_| MB);
+        world.run(10, |_| MB);
         assert_eq!(world.take(), Direct, "being tried");
         world.paths.broke(PEER, Direct, world.now);
         assert!((0..20).all(|_| world.take() == Quic));
