@@ -148,19 +148,21 @@ fn row(order: &Order, program: &Path, kind: LinkKind, seed: u64) -> Result<Value
     let capacity = kind.mbit_per_s as f64 * PAYLOAD_SHARE * (1.0 - kind.loss_percent / 100.0);
     let text = |rate: Option<f64>| rate.map_or_else(|| "-".to_owned(), |rate| format!("{rate:.1}"));
     let (rate, steady, first) = match &fetched {
-        Ok(Fetched { bits_per_s, steady_bits_per_s, first_s, .. }) => (bits_per_s / 1e6, steady_bits_per_s / 1e6, *first_s),
+        Ok(Fetched { bits_per_s, steady_bits_per_s, first_s, .. }) => {
+            (bits_per_s / 1e6, steady_bits_per_s.map(|rate| rate / 1e6), *first_s)
+        }
         Err(error) => {
             eprintln!("error: {error}");
-            (0.0, 0.0, 0.0)
+            (0.0, None, 0.0)
         }
     };
     println!(
-        "{:<7} {:<7} {:<6} {:<11.2} {:<7.2} {:<12.3} {:<11} {:<12} {:<17} {}",
+        "{:<7} {:<7} {:<6} {:<11.2} {:<7} {:<12.3} {:<11} {:<12} {:<17} {}",
         kind.mbit_per_s,
         format!("{} ms", kind.rtt_ms),
         format!("{} %", kind.loss_percent),
         rate,
-        steady,
+        text(steady),
         rate / capacity,
         format!("{first:.1} s"),
         drops,

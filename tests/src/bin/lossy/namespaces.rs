@@ -8,6 +8,8 @@ use super::link::LinkKind;
 
 /// Where the two sides are. Addresses set aside for such benches (RFC 2544): public to every program, routed nowhere.
 pub const ADDRESSES: [&str; 2] = ["198.18.0.1", "198.18.0.2"];
+/// Namespaces of this bench; the process that made each follows.
+const PREFIX: &str = "p2pwlossy-";
 /// Packets that a device may hold for the emulator: it takes them out at once, and drops by its own rules.
 const DEVICE_QUEUE: &str = "10000";
 
@@ -49,8 +51,9 @@ pub struct Lab {
 impl Lab {
     /// Sets up both sides. Their TCP defaults to Cubic, as users' machines do.
     pub fn new(kind: LinkKind, seed: u64) -> Result<Self, String> {
+        remove_abandoned();
         let id = std::process::id();
-        let mut lab = Self { emulator: None, names: [format!("p2pwlossy-{id}-a"), format!("p2pwlossy-{id}-b")] };
+        let mut lab = Self { emulator: None, names: [format!("{PREFIX}{id}-a"), format!("{PREFIX}{id}-b")] };
         let mut devices = Vec::new();
         for (side, name) in lab.names.iter().enumerate() {
             let wire = format!("p2pw{id}{}", ["a", "b"][side]);
@@ -84,6 +87,19 @@ impl Drop for Lab {
         self.emulator = None;
         for name in &self.names {
             // Fails if the set-up did not come so far.
+            let _ = Command::new("ip").args(["netns", "del", name]).stderr(Stdio::null()).status();
+        }
+    }
+}
+
+/// Removes the namespaces of benches that were killed.
+fn remove_abandoned() {
+    let Ok(output) = Command::new("ip").args(["netns", "list"]).output() else { return };
+    let list = String::from_utf8_lossy(&output.stdout).into_owned();
+    for name in list.lines().filter_map(|line| line.split_whitespace().next()) {
+        let id = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next());
+        if id.is_some_and(|id| !fs::exists(format!("/proc/{id}")).unwrap_or(true)) {
+            // Somebody else may have been faster.
             let _ = Command::new("ip").args(["netns", "del", name]).stderr(Stdio::null()).status();
         }
     }

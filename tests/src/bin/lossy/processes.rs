@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 /// A process that prints lines. Killed when dropped.
 pub struct Running {
+    /// Its standard input, if it is a pipe, stays open as long as this lives.
     child: Child,
     lines: Receiver<String>,
 }

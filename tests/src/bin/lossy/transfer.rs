@@ -31,8 +31,8 @@ pub struct Stage {
 pub struct Fetched {
     /// Payload bits a second from the program's start to its last event.
     pub bits_per_s: f64,
-    /// Likewise, but from the first verified byte.
-    pub steady_bits_per_s: f64,
+    /// Likewise, but from the first verified byte; `None` for a file that the program told of only when all of it had come.
+    pub steady_bits_per_s: Option<f64>,
     /// Seconds from the program's start to the first verified byte.
     pub first_s: f64,
     /// The longest time without a new verified byte, in seconds.
@@ -78,7 +78,12 @@ impl Stage {
         let listen = format!("/ip4/{0}/tcp/4001,/ip4/{0}/udp/4001/quic-v1", ADDRESSES[0]);
         let mut provider = lab.command(0, &self.program);
         self.settings(&mut provider, "provider");
-        provider.args(["node", "--api", "off"]).env("P2PWEIGHTS_LISTEN", listen).stdout(Stdio::piped());
+        // Should this program be killed, its pipe ends, and the node with it.
+        provider
+            .stdin(Stdio::piped())
+            .args(["node", "--stop-with-stdin", "--api", "off"])
+            .env("P2PWEIGHTS_LISTEN", listen)
+            .stdout(Stdio::piped());
         let mut provider = Running::spawn(provider)?;
         let ready: Value = json(&provider.line_with("\"ready\"", READY)?).ok_or("not JSON")?;
         let addresses = ready["listen"].as_array().ok_or("no addresses")?.iter().filter_map(Value::as_str);
@@ -127,7 +132,7 @@ impl Stage {
         let fetched = (self.bytes as u64 - before) as f64;
         Ok(Fetched {
             bits_per_s: self.bytes as f64 * 8.0 / whole,
-            steady_bits_per_s: fetched * 8.0 / first.elapsed().as_secs_f64(),
+            steady_bits_per_s: (fetched > 0.0).then(|| fetched * 8.0 / first.elapsed().as_secs_f64()),
             first_s: (first - began).as_secs_f64(),
             longest_pause_s: longest.as_secs_f64(),
         })
