@@ -163,6 +163,7 @@ impl Engine {
         blobs.dedup();
         blobs.truncate(limits::INTERESTS_PER_PEER.saturating_sub(state.asked_about.len()));
         state.asked_about.extend(&blobs);
+        state.chatter.expect(blobs.len());
         for chunk in blobs.chunks(limits::BLOBS_PER_MESSAGE) {
             self.send(peer, Message::Interest { blobs: chunk.to_vec() });
         }

@@ -3,6 +3,7 @@
 //! It speaks of spans, never of bytes; it never waits, and bad input from a peer is a strike, never an error. This file holds the state
 //! and the dispatch; what is done about each cause lies in `connections`, `news`, `fetching`, `serving` and `discovery`.
 
+mod chatter;
 mod claims;
 mod config;
 mod connections;

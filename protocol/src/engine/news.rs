@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use super::chatter::Hearing;
 use super::mutant::Mutant;
 use super::peer::Load;
 use super::{Alarm, Engine, Event, Misdeed, Offer, PeerClass};
@@ -30,8 +31,12 @@ impl Engine {
         if message.violation().is_some() {
             return self.strike(peer, Misdeed::BadMessage, None);
         }
-        if self.peer_mut(peer).is_none() {
-            return;
+        let is_answer = matches!(message, Message::Have { .. } | Message::HaveNot { .. });
+        let now = self.now;
+        match self.peer_mut(peer).map(|state| state.chatter.hear(now, is_answer)) {
+            Some(Hearing::Heard) => (),
+            Some(Hearing::TooMuch) => return self.strike(peer, Misdeed::BadMessage, None),
+            Some(Hearing::Unheard) | None => return,
         }
         match message {
             Message::Hello { .. } => (),

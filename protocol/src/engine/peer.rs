@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::engine::chatter::Chatter;
 use crate::engine::io::PeerClass;
 use crate::ids::BlobHash;
 use crate::swarm::source::Source;
@@ -48,6 +49,8 @@ pub struct Peer {
     pub load_told: Load,
     /// Blobs we asked it about.
     pub asked_about: BTreeSet<BlobHash>,
+    /// How much it says.
+    pub chatter: Chatter,
 }
 
 impl Peer {
@@ -65,6 +68,7 @@ impl Peer {
             told: BTreeMap::new(),
             load_told: Load::default(),
             asked_about: BTreeSet::new(),
+            chatter: Chatter::default(),
         }
     }
 }

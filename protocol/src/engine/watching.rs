@@ -17,6 +17,7 @@ impl Engine {
             return;
         }
         if state.asked_about.insert(blob) {
+            state.chatter.expect(1);
             self.send(peer, Message::Interest { blobs: vec![blob] });
         }
     }
