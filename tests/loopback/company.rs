@@ -44,8 +44,8 @@ async fn a_staller_a_drip_a_resetter_and_a_flooder_hold_up_nobody() {
     assert!(fetcher.is_connected(&honest.peer_id).await);
     assert_eq!(fetcher.strikes(&honest.peer_id).await, 0);
     assert!(fetched.warnings.iter().all(|warning| !warning.contains(&honest.peer_id)), "{:?}", fetched.warnings);
-    // None was asked on and on: two requests at a time are what a newcomer is trusted with, and the third failure ends it.
+    // None was asked on and on: two requests at a time are what a newcomer is trusted with, and the pauses after a break grow.
     for (name, character) in [("staller", &staller), ("drip", &drip), ("resetter", &resetter), ("flooder", &flooder)] {
-        assert!(character.asked() <= 6, "the {name} was asked {} times", character.asked());
+        assert!(character.asked() <= 30, "the {name} was asked {} times", character.asked());
     }
 }

@@ -39,9 +39,12 @@ use send::{Order, Waiting};
 use sync::Syncer;
 pub use writers::Writers;
 
-/// Time between two streams to one provider on one path, opening to opening, at least: one that breaks them off would be asked hundreds of times a
-/// second until the engine, which counts a second's breaks as one, has had enough.
-const REOPEN: Duration = Duration::from_secs(1);
+/// Longest pause before a stream that broke is opened again. One that breaks them off would be asked hundreds of times a second until the
+/// engine, which counts a second's breaks as one, has had enough.
+const REOPEN_MAX: Duration = Duration::from_secs(1);
+/// The first such pause; each is twice the one before. What is asked meanwhile waits for it, so it begins small: most breaks have an
+/// end.
+const REOPEN_MIN: Duration = Duration::from_millis(50);
 
 /// What the data plane reports.
 #[derive(Debug)]
@@ -87,6 +90,8 @@ struct Line {
     connector: BulkConnector,
     /// When the stream was to be opened.
     opens: Instant,
+    /// How long that was put off.
+    pause: Duration,
 }
 
 /// All transfers of a node.
@@ -152,8 +157,10 @@ impl Transfers {
         self.asked.insert(request.request, (provider, path, bytes));
         let line = self.receivers.get(&(provider, path));
         if !line.is_some_and(|line| line.receiver.is_open()) {
-            // The latest one counts from when it was to open, which may still lie ahead of us.
-            let opens = line.map_or(now, |line| now.max(line.opens + REOPEN));
+            // One that lasted is as good as new.
+            let broken = line.filter(|line| now < line.opens + REOPEN_MAX);
+            let pause = broken.map_or(Duration::ZERO, |line| (2 * line.pause).clamp(REOPEN_MIN, REOPEN_MAX));
+            let opens = now + pause;
             let connector = self.connector.on(path);
             let receiver = Receiver::start(
                 provider,
@@ -163,7 +170,7 @@ impl Transfers {
                 self.syncer.handle(),
                 self.bonds(provider, &self.download),
             );
-            self.receivers.insert((provider, path), Line { receiver, connector, opens });
+            self.receivers.insert((provider, path), Line { receiver, connector, opens, pause });
         }
         let asked = self.receivers.get(&(provider, path)).is_some_and(|line| line.receiver.ask(request, probe));
         if !asked {
