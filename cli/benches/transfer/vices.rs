@@ -85,12 +85,14 @@ fn serve(vice: Vice, data_dir: &Path, hash: &str) -> Outcome {
 fn answer(net: &Net, vice: Vice, reader: &Arc<BlobReader>, event: NetEvent) {
     let (blob, size) = (reader.hash(), reader.geometry().size());
     match event {
-        NetEvent::PeerConnected { peer, .. } if vice == Vice::Floods => {
-            tokio::spawn(flood_control(net.clone(), peer, Message::Have { blob, size, pieces: HavePieces::All }));
-        }
         NetEvent::Message { peer, message: Message::Interest { blobs } } if blobs.contains(&blob) => {
             // A peer that has gone meanwhile hears nothing, here and below.
-            let _ = net.send(peer, &Message::Have { blob, size, pieces: HavePieces::All });
+            let news = Message::Have { blob, size, pieces: HavePieces::All };
+            let _ = net.send(peer, &news);
+            // Only whoever fetches is flooded: the other bad ones, who know it from the DHT, would bear it for ever.
+            if vice == Vice::Floods {
+                tokio::spawn(flood_control(net.clone(), peer, news));
+            }
         }
         NetEvent::Message { peer, message: Message::Load { limit: 1.., .. } } => grant(net, peer, CREDITS),
         NetEvent::Bulk { peer, stream } => {
