@@ -52,9 +52,10 @@ pub struct NodeConfig {
     pub max_upload: RateLimits,
     /// How fast payload may come in.
     pub max_download: RateLimits,
-    /// Most memory that payload on its way in takes, in bytes, whatever the number of sources. Default 64 MiB: room for 170 sources that
-    /// all deliver at once; with less they take turns. A source that is silent takes 17 KiB beside it. Not below
-    /// [`MIN_TRANSFER_MEMORY_BYTES`].
+    /// Most memory that payload on its way in takes in this program, in bytes, whatever the number of sources. What the system buffers for
+    /// TCP, and what QUIC holds because it came out of order (1 to 32 MiB a connection, by its rate), stand beside it. Default 64 MiB:
+    /// room for 170 sources that all deliver at once; with less they take turns. A source that is silent takes 17 KiB beside it. Not
+    /// below [`MIN_TRANSFER_MEMORY_BYTES`].
     pub transfer_memory_bytes: u64,
     /// What payload may travel on, in both directions. Default all; fewer where a firewall or a provider treats one of them badly.
     pub paths: Vec<BulkPath>,

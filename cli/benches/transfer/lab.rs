@@ -182,6 +182,26 @@ impl Lab {
         Ok((self.node(data_dir, &[])?, hash))
     }
 
+    /// Several that serve the same file; its hash.
+    pub fn sources(&self, count: usize, path: &Path) -> Outcome<(Vec<Node>, String)> {
+        let (mut sources, mut hash) = (Vec::new(), String::new());
+        for index in 0..count {
+            let (source, published) = self.source(&format!("source-{index}"), path)?;
+            sources.push(source);
+            hash = published;
+        }
+        Ok((sources, hash))
+    }
+
+    /// Ends nodes and removes their data dirs.
+    pub fn dismiss(&self, nodes: Vec<Node>) -> Outcome {
+        for node in nodes {
+            node.process.kill()?;
+            self.forget(&node.data_dir)?;
+        }
+        Ok(())
+    }
+
     /// Begins to fetch a hash into a new data dir, from these addresses.
     pub fn start_fetch(&self, data_dir: &str, hash: &str, sources: &[&str]) -> Outcome<Fetch> {
         let out = self.path(&format!("{data_dir}.out"));

@@ -46,7 +46,10 @@ async fn record(socket: &mut TcpStream) -> io::Result<Vec<u8>> {
 
 fn take(connection: &mut Connection, mut record: &[u8]) -> io::Result<()> {
     while !record.is_empty() {
-        connection.read_tls(&mut record)?;
+        // rustls takes nothing after a goodbye. It believes none before the handshake is over, but this loop must not depend on that.
+        if connection.read_tls(&mut record)? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
         connection.process_new_packets().map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
     }
     Ok(())

@@ -4,10 +4,10 @@
 
 use std::num::NonZeroU64;
 use std::sync::{Arc, Mutex};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use p2pweights_protocol::engine::PeerClass;
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use super::locked;
@@ -23,8 +23,6 @@ const TURN_BYTES_MIN: u64 = 1024;
 /// How far what passes may lag behind the cap and still catch up. A task that wakes late must not lose its share; over ten seconds this is
 /// one hundredth.
 const CATCH_UP: Duration = Duration::from_millis(100);
-/// How long a waiting thread looks away from its stop.
-const STOP_LOOK: Duration = Duration::from_millis(50);
 
 /// The arithmetic of a cap, in whole nanoseconds: time is an argument.
 #[derive(Debug)]
@@ -96,20 +94,9 @@ impl Cap {
         }
     }
 
-    /// The same for a thread of its own; `false` if it was stopped, which it notices within a twentieth of a second.
-    pub fn pass_blocking(&self, bytes: usize, stop: &CancellationToken) -> bool {
-        for bucket in &self.buckets {
-            let mut now = Instant::now();
-            let at = locked(bucket).take(now, bytes as u64);
-            while at > now {
-                if stop.is_cancelled() {
-                    return false;
-                }
-                thread::sleep((at - now).min(STOP_LOOK));
-                now = Instant::now();
-            }
-        }
-        true
+    /// The same for a thread of its own; `false` if it was stopped.
+    pub fn pass_blocking(&self, bytes: usize, runtime: &Handle, stop: &CancellationToken) -> bool {
+        !self.is_set() || runtime.block_on(stop.run_until_cancelled(self.pass(bytes))).is_some()
     }
 }
 
@@ -282,15 +269,16 @@ mod tests {
 
     #[test]
     fn a_thread_waits_as_a_task_does_until_it_is_stopped() {
-        let limits = RateLimits { lan: NonZeroU64::new(1_000_000), ..RateLimits::default() };
-        let caps = Caps::new(limits);
-        let (cap, stop) = (caps.of(PeerClass::Lan), CancellationToken::new());
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build().expect("a runtime");
+        let (runtime, stop) = (runtime.handle(), CancellationToken::new());
+        let caps = Caps::new(RateLimits { lan: NonZeroU64::new(1_000_000), ..RateLimits::default() });
+        let cap = caps.of(PeerClass::Lan);
         let began = Instant::now();
-        assert!(cap.pass_blocking(100_000, &stop) && cap.pass_blocking(1_000_000_000, &stop));
+        assert!(cap.pass_blocking(100_000, runtime, &stop) && cap.pass_blocking(1_000_000_000, runtime, &stop));
         assert!(began.elapsed() >= Duration::from_millis(99));
-        assert!(caps.of(PeerClass::Wan).pass_blocking(usize::MAX, &stop), "no cap there");
-        let waiting = thread::scope(|scope| {
-            let waiting = scope.spawn(|| cap.pass_blocking(1, &stop));
+        assert!(caps.of(PeerClass::Wan).pass_blocking(usize::MAX, runtime, &stop), "no cap there");
+        let waiting = std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| cap.pass_blocking(1, runtime, &stop));
             stop.cancel();
             waiting.join().unwrap()
         });

@@ -59,7 +59,7 @@ impl<B: Fn() -> bool> SocketFeed<B> {
             let room = if self.share.is_some() { READ_BYTES } else { 0 };
             match self.reader.look(room, self.cap.turn_bytes())? {
                 Look::Read(count) => {
-                    if !self.cap.pass_blocking(count, &self.stop) {
+                    if !self.cap.pass_blocking(count, &self.runtime, &self.stop) {
                         return Err(io::ErrorKind::UnexpectedEof.into());
                     }
                     if self.share.is_none() && count >= FLOWING {

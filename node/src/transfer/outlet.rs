@@ -4,6 +4,7 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use super::Cap;
@@ -20,15 +21,16 @@ pub struct SocketOutlet {
     /// Small writes; they go out before anything that follows them.
     small: Vec<u8>,
     cap: Cap,
+    runtime: Handle,
     stop: CancellationToken,
     /// How long the peer may take nothing.
     patience: Duration,
 }
 
 impl SocketOutlet {
-    /// Keeps within the cap; `stop` ends a wait for it.
+    /// Keeps within the cap; `stop` ends a wait for it. Called within a runtime, used outside of its tasks.
     pub fn new(writer: RecordWriter, cap: Cap, stop: CancellationToken, patience: Duration) -> Self {
-        Self { writer, small: Vec::with_capacity(2 * SMALL), cap, stop, patience }
+        Self { writer, small: Vec::with_capacity(2 * SMALL), cap, runtime: Handle::current(), stop, patience }
     }
 
     fn seal_small(&mut self) -> io::Result<()> {
@@ -39,15 +41,13 @@ impl SocketOutlet {
         Ok(())
     }
 
-    /// Writes until at most so much waits.
-    fn drain(&mut self, down_to: usize) -> io::Result<()> {
-        while self.writer.queued() > down_to {
+    /// Writes all that waits.
+    fn drain(&mut self) -> io::Result<()> {
+        while self.writer.queued() > 0 {
             let most = self.cap.turn_bytes().min(self.writer.queued());
-            if self.cap.is_set() {
-                // Waiting for the cap is not the peer's fault, and not counted against it.
-                if !self.cap.pass_blocking(most, &self.stop) {
-                    return Err(io::ErrorKind::BrokenPipe.into());
-                }
+            // Waiting for the cap is not the peer's fault, and not counted against it.
+            if !self.cap.pass_blocking(most, &self.runtime, &self.stop) {
+                return Err(io::ErrorKind::BrokenPipe.into());
             }
             let mut left = most;
             while left > 0 {
@@ -69,7 +69,7 @@ impl Write for SocketOutlet {
             self.seal_small()?;
             self.writer.seal(bytes)?;
             if self.writer.queued() >= WRITE_BYTES {
-                self.drain(0)?;
+                self.drain()?;
             }
         }
         Ok(bytes.len())
@@ -77,6 +77,6 @@ impl Write for SocketOutlet {
 
     fn flush(&mut self) -> io::Result<()> {
         self.seal_small()?;
-        self.drain(0)
+        self.drain()
     }
 }

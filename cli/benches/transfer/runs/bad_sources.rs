@@ -2,7 +2,7 @@
 
 use super::{column, rate};
 use crate::figures::{CPU_S, Key, MB_PER_S, Report};
-use crate::lab::{Lab, Node};
+use crate::lab::Lab;
 use crate::process::Process;
 use crate::vices::Vice;
 use crate::{Outcome, yardstick};
@@ -20,13 +20,7 @@ struct Round {
 
 pub fn run(lab: &Lab, report: &mut Report) -> Outcome {
     let (file, bytes) = (lab.model()?, lab.file_bytes());
-    let mut hash = String::new();
-    let mut honest: Vec<Node> = Vec::new();
-    for index in 0..HONEST {
-        let (source, published) = lab.source(&format!("source-{index}"), &file)?;
-        honest.push(source);
-        hash = published;
-    }
+    let (honest, hash) = lab.sources(HONEST, &file)?;
     for vice in Vice::ALL {
         lab.publish(vice.name(), &file, &[])?;
     }
@@ -60,10 +54,7 @@ pub fn run(lab: &Lab, report: &mut Report) -> Outcome {
         report.compared(&what, MB_PER_S, &rates(&|round| round.each[index].0), "alone", &alone);
         report.figure("  its processor time", CPU_S, &column(&rounds, |round| round.each[index].1));
     }
-    for node in honest {
-        node.process.kill()?;
-        lab.forget(&node.data_dir)?;
-    }
+    lab.dismiss(honest)?;
     Vice::ALL.iter().try_for_each(|vice| lab.forget(vice.name()))
 }
 

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 
 use super::mega;
 use crate::figures::{Key, MB, Report};
-use crate::lab::{Lab, Node};
+use crate::lab::Lab;
 use crate::{MIB, Outcome};
 
 /// Sizes with one source.
@@ -32,13 +32,7 @@ fn one(lab: &Lab, report: &mut Report, mib: u64, count: usize) -> Outcome {
     // Sparse: nothing of it is on the disk of the sources.
     let file = lab.path("sparse.bin");
     File::create(&file)?.set_len(mib * MIB)?;
-    let mut hash = String::new();
-    let mut sources: Vec<Node> = Vec::new();
-    for index in 0..count {
-        let (source, published) = lab.source(&format!("source-{index}"), &file)?;
-        sources.push(source);
-        hash = published;
-    }
+    let (sources, hash) = lab.sources(count, &file)?;
     let addresses: Vec<&str> = sources.iter().map(|source| source.address.as_str()).collect();
     let fetched = lab.fetch("fetcher", &hash, &addresses)?;
     let peaks: Vec<f64> = sources.iter().map(|source| mega(source.process.peak_bytes())).collect();
@@ -46,10 +40,7 @@ fn one(lab: &Lab, report: &mut Report, mib: u64, count: usize) -> Outcome {
     report.figure(&format!("{mib} MiB, {names}: source"), MB, &peaks);
     report.figure(&format!("{mib} MiB, {names}: fetcher"), MB, &[mega(fetched.spent.peak_bytes)]);
     peaks.into_iter().chain([mega(fetched.spent.peak_bytes)]).for_each(|peak| report.hold(Key::Memory, peak));
-    for source in sources {
-        source.process.kill()?;
-        lab.forget(&source.data_dir)?;
-    }
+    lab.dismiss(sources)?;
     fs::remove_file(file)?;
     Ok(())
 }

@@ -40,11 +40,7 @@ pub fn run(lab: &Lab, report: &mut Report) -> Outcome {
     let peaks: Vec<f64> = sources.iter().map(|source| mega(source.process.peak_bytes())).collect();
     report.figure("  peak memory, sources", MB, &peaks);
     report.figure("  peak memory, fetcher", MB, &column(&rounds, |(_, fetched, _)| mega(fetched.spent.peak_bytes)));
-    for source in sources {
-        source.process.kill()?;
-        lab.forget(&source.data_dir)?;
-    }
-    Ok(())
+    lab.dismiss(sources)
 }
 
 /// Makes a store that holds every fourth piece of a blob, as an interrupted fetch would have left it.

@@ -2,7 +2,7 @@
 
 use super::{column, mega, rate};
 use crate::figures::{CPU_S, Key, MB, MB_PER_S, PERCENT, Report, median};
-use crate::lab::{Fetched, Lab, Node};
+use crate::lab::{Fetched, Lab};
 use crate::{MIB, Outcome, yardstick};
 
 /// Bytes to which the target for processor time refers.
@@ -31,13 +31,7 @@ pub fn four_to_one(lab: &Lab, report: &mut Report) -> Outcome {
 
 fn many_to_one(lab: &Lab, report: &mut Report, count: usize, key: Key) -> Outcome<Vec<Round>> {
     let (file, bytes) = (lab.model()?, lab.file_bytes());
-    let mut hash = String::new();
-    let mut sources: Vec<Node> = Vec::new();
-    for index in 0..count {
-        let (source, published) = lab.source(&format!("source-{index}"), &file)?;
-        sources.push(source);
-        hash = published;
-    }
+    let (sources, hash) = lab.sources(count, &file)?;
     let addresses: Vec<&str> = sources.iter().map(|source| source.address.as_str()).collect();
     let spent = || sources.iter().map(|source| source.process.cpu_s()).sum::<f64>();
     let rounds = lab.rounds(|| {
@@ -59,7 +53,7 @@ fn many_to_one(lab: &Lab, report: &mut Report, count: usize, key: Key) -> Outcom
     let peaks: Vec<f64> = sources.iter().map(|source| mega(source.process.peak_bytes())).collect();
     report.figure("  peak memory, sources", MB, &peaks);
     report.figure("  peak memory, fetcher", MB, &column(&rounds, |round| mega(round.fetched.spent.peak_bytes)));
-    forget(lab, sources)?;
+    lab.dismiss(sources)?;
     Ok(rounds)
 }
 
@@ -110,14 +104,5 @@ pub fn one_to_four(lab: &Lab, report: &mut Report) -> Outcome {
     report.figure("  processor time, all five", CPU_S, &column(&rounds, |round| round.cpu_s));
     report.figure("  peak memory, source", MB, &[mega(source.process.peak_bytes())]);
     report.figure("  peak memory, largest fetcher", MB, &column(&rounds, |round| mega(round.peak_bytes)));
-    forget(lab, vec![source])
-}
-
-/// Ends nodes and removes their data dirs.
-fn forget(lab: &Lab, nodes: Vec<Node>) -> Outcome {
-    for node in nodes {
-        node.process.kill()?;
-        lab.forget(&node.data_dir)?;
-    }
-    Ok(())
+    lab.dismiss(vec![source])
 }
