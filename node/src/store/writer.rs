@@ -45,6 +45,8 @@ pub struct BlobWriter {
     geometry: Geometry,
     data: File,
     outboard: Option<File>,
+    /// Held while data is written. The system lets in one at a time, too, but whoever waits for it there keeps a processor busy.
+    writing: Mutex<()>,
     /// One sync at a time; receiving goes on meanwhile.
     syncing: Mutex<()>,
     unsynced_bytes: AtomicU64,
@@ -81,6 +83,7 @@ impl BlobWriter {
             geometry,
             data,
             outboard,
+            writing: Mutex::new(()),
             syncing: Mutex::new(()),
             unsynced_bytes: AtomicU64::new(0),
             received_since_check: AtomicU64::new(0),
@@ -345,7 +348,10 @@ impl FileSink<'_> {
         let data = &mut self.scratch.data;
         #[cfg(test)]
         self.writer.shared.brake.pass(data.len() as u64);
-        let result = self.writer.data.write_all_at(data, self.data_start);
+        let result = {
+            let _one_at_a_time = locked(&self.writer.writing);
+            self.writer.data.write_all_at(data, self.data_start)
+        };
         if result.is_ok() {
             self.groups_written += (data.len() as u64).div_ceil(GROUP_BYTES);
         }
