@@ -2,23 +2,23 @@
 //! a time: a symbolic link below the output root, planted or accidental, never leads the file elsewhere.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use p2pweights_protocol::ids::BlobHash;
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use thiserror::Error;
 use tracing::debug;
 
 use super::Store;
+use super::disk::{Disk, DiskFile, DiskFolder};
 use super::error::StoreError;
 use super::reader::{BlobReader, FromStart};
-use super::small::{FEW, sync_file_system};
+use super::small::FEW;
 
 /// Bytes copied at a time.
 const COPY_BYTES: usize = 256 * 1024;
@@ -91,7 +91,7 @@ impl Store {
         }
         // With the lock held, so that the file keeps its name meanwhile.
         let source = state.arrived.clone().unwrap_or_else(|| self.shared.layout.data(hash));
-        Ok(destination.link(&source, &destination.name).is_ok())
+        Ok(destination.folder.link(&source, &destination.name).is_ok())
     }
 
     fn export_to(&self, hash: BlobHash, destination: &Destination, force: bool) -> Result<Export, ExportError> {
@@ -136,7 +136,7 @@ pub struct Exports {
     root: PathBuf,
     force: bool,
     /// Folders that are open, by their names below the root: files become complete in any order.
-    open: BTreeMap<String, Arc<OwnedFd>>,
+    open: BTreeMap<String, Arc<DiskFolder>>,
     /// Folders in which names are not durable yet.
     touched: BTreeSet<String>,
 }
@@ -150,7 +150,7 @@ impl Exports {
     /// Like [`Store::export`], but not durable until the end.
     pub fn place(&mut self, hash: BlobHash, relative: &str) -> Result<Export, ExportError> {
         let folder = relative.rsplit_once('/').map_or("", |(folder, _)| folder);
-        let destination = Destination::open(&self.root, relative, self.open.get(folder).cloned())?;
+        let destination = Destination::open(self.disk(), &self.root, relative, self.open.get(folder).cloned())?;
         if !self.open.contains_key(folder) {
             if self.open.len() >= FOLDERS_OPEN {
                 self.open.clear();
@@ -164,16 +164,20 @@ impl Exports {
         Ok(export)
     }
 
+    fn disk(&self) -> &Disk {
+        self.store.shared.layout.disk()
+    }
+
     /// Makes all names durable.
     pub fn finish(self) -> Result<(), ExportError> {
-        if self.touched.len() > FEW && sync_file_system(&self.root)? {
+        let at_root = |source| StoreError::io(&self.root, source);
+        if self.touched.len() > FEW && self.disk().sync_file_system(&self.root).map_err(at_root)? {
             return Ok(());
         }
         for folder in &self.touched {
             let components: Vec<&str> = folder.split('/').filter(|name| !name.is_empty()).collect();
-            let open = open_folder(&self.root, &components)?;
-            let error = |error: Errno| ExportError::Io { path: self.root.join(folder), source: error.into() };
-            rustix::fs::fsync(&open).map_err(error)?;
+            let open = open_folder(self.disk(), &self.root, &components)?;
+            open.sync().map_err(|source| ExportError::Io { path: self.root.join(folder), source })?;
         }
         Ok(())
     }
@@ -184,22 +188,20 @@ fn same_file(stat: &rustix::fs::Stat, file: &File) -> bool {
 }
 
 /// Opens a folder below the root, and makes those on the way. No component may be a link; the root is the user's choice: it may.
-fn open_folder(root: &Path, components: &[&str]) -> Result<OwnedFd, ExportError> {
-    fs::create_dir_all(root).map_err(|source| ExportError::Io { path: root.to_owned(), source })?;
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let io_error = |path: &Path, error: Errno| ExportError::Io { path: path.to_owned(), source: error.into() };
-    let mut folder = rustix::fs::open(root, flags, Mode::empty()).map_err(|error| io_error(root, error))?;
+fn open_folder(disk: &Disk, root: &Path, components: &[&str]) -> Result<DiskFolder, ExportError> {
+    let io_error = |path: &Path, source: io::Error| ExportError::Io { path: path.to_owned(), source };
+    disk.make_folders(root).map_err(|error| io_error(root, error))?;
+    let mut folder = disk.open_folder(root).map_err(|error| io_error(root, error))?;
     let mut path = root.to_owned();
     for component in components {
         path.push(component);
-        match rustix::fs::mkdirat(&folder, *component, Mode::from_raw_mode(0o777)) {
-            Ok(()) | Err(Errno::EXIST) => {}
-            Err(error) => return Err(io_error(&path, error)),
-        }
-        folder = match rustix::fs::openat(&folder, *component, flags | OFlags::NOFOLLOW, Mode::empty()) {
+        folder.make_folder(component).map_err(|error| io_error(&path, error))?;
+        folder = match folder.open_folder(component) {
             Ok(folder) => folder,
-            Err(Errno::LOOP | Errno::NOTDIR) => return Err(ExportError::NotAFolder(path)),
-            Err(error) => return Err(io_error(&path, error)),
+            Err(error) => match Errno::from_io_error(&error) {
+                Some(Errno::LOOP | Errno::NOTDIR) => return Err(ExportError::NotAFolder(path)),
+                _ => return Err(io_error(&path, error)),
+            },
         };
     }
     Ok(folder)
@@ -207,7 +209,7 @@ fn open_folder(root: &Path, components: &[&str]) -> Result<OwnedFd, ExportError>
 
 /// A name in a folder that is held open.
 struct Destination {
-    folder: Arc<OwnedFd>,
+    folder: Arc<DiskFolder>,
     name: String,
     /// For messages only.
     path: PathBuf,
@@ -215,7 +217,7 @@ struct Destination {
 
 impl Destination {
     /// `folder`: the folder, if it is open already.
-    fn open(root: &Path, relative: &str, folder: Option<Arc<OwnedFd>>) -> Result<Self, ExportError> {
+    fn open(disk: &Disk, root: &Path, relative: &str, folder: Option<Arc<DiskFolder>>) -> Result<Self, ExportError> {
         let bad = || ExportError::BadName(relative.to_owned());
         let components: Vec<&str> = relative.split('/').collect();
         if components.iter().any(|name| matches!(*name, "" | "." | "..") || name.contains(['\0', '\\'])) {
@@ -224,7 +226,7 @@ impl Destination {
         let (name, folders) = components.split_last().ok_or_else(bad)?;
         let folder = match folder {
             Some(folder) => folder,
-            None => Arc::new(open_folder(root, folders)?),
+            None => Arc::new(open_folder(disk, root, folders)?),
         };
         Ok(Self { folder, name: (*name).to_owned(), path: root.join(relative) })
     }
@@ -239,7 +241,7 @@ impl Destination {
 
     /// What has the name now, links not followed.
     fn existing(&self) -> Result<Option<rustix::fs::Stat>, ExportError> {
-        match rustix::fs::statat(&self.folder, &self.name, AtFlags::SYMLINK_NOFOLLOW) {
+        match rustix::fs::statat(self.folder.handle(), &self.name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => Ok(Some(stat)),
             Err(Errno::NOENT) => Ok(None),
             Err(error) => Err(self.error(error)),
@@ -249,7 +251,8 @@ impl Destination {
     /// Whether the file there is this blob.
     fn holds(&self, hash: BlobHash, size: u64) -> Result<bool, ExportError> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(&self.folder, &self.name, flags, Mode::empty()).map_err(|error| self.error(error))?;
+        let file =
+            rustix::fs::openat(self.folder.handle(), &self.name, flags, Mode::empty()).map_err(|error| self.error(error))?;
         let file = File::from(file);
         if file.metadata().map_err(|error| self.error(error))?.len() != size {
             return Ok(false);
@@ -265,22 +268,22 @@ impl Destination {
             let slot = store.shared.slot(reader.hash()).ok_or(StoreError::Missing(reader.hash()))?;
             let state = slot.state();
             let source = state.arrived.clone().unwrap_or_else(|| store.shared.layout.data(reader.hash()));
-            match self.link(&source, temp) {
+            match self.folder.link(&source, temp) {
                 Ok(()) => return Ok(Export::Linked),
-                // Another file system, or one without links, or too many of them.
-                Err(Errno::XDEV | Errno::PERM | Errno::MLINK | Errno::OPNOTSUPP | Errno::NOSYS) => {}
-                Err(error) => return Err(self.error(error)),
+                Err(error) => match Errno::from_io_error(&error) {
+                    // Another file system, or one without links, or too many of them.
+                    Some(Errno::XDEV | Errno::PERM | Errno::MLINK | Errno::OPNOTSUPP | Errno::NOSYS) => {}
+                    _ => return Err(self.error(error)),
+                },
             }
         }
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file =
-            rustix::fs::openat(&self.folder, temp, flags, Mode::from_raw_mode(0o666)).map_err(|error| self.error(error))?;
-        self.copy(store, reader, File::from(file))?;
+        let file = self.folder.create_new(temp).map_err(|error| self.error(error))?;
+        self.copy(store, reader, file)?;
         Ok(Export::Copied)
     }
 
     /// Copies and hashes: what is not the blob never gets its name.
-    fn copy(&self, store: &Store, reader: &BlobReader, mut file: File) -> Result<(), ExportError> {
+    fn copy(&self, store: &Store, reader: &BlobReader, mut file: DiskFile) -> Result<(), ExportError> {
         let source_path = store.shared.layout.data(reader.hash());
         let mut source = FromStart::of(reader.data());
         let mut hasher = blake3::Hasher::new();
@@ -298,34 +301,30 @@ impl Destination {
             let whole = reader.geometry().whole().ok_or(StoreError::Missing(reader.hash()))?;
             return Err(StoreError::Damaged { hash: reader.hash(), span: whole }.into());
         }
-        file.sync_all().map_err(|error| self.error(error))
-    }
-
-    fn link(&self, source: &Path, name: &str) -> Result<(), Errno> {
-        rustix::fs::linkat(rustix::fs::CWD, source, &self.folder, name, AtFlags::empty())
+        file.sync().map_err(|error| self.error(error))
     }
 
     fn rename(&self, temp: &str, force: bool) -> Result<(), ExportError> {
         let (folder, name) = (&self.folder, self.name.as_str());
         if force {
-            return rustix::fs::renameat(folder, temp, folder, name).map_err(|error| self.error(error));
+            return folder.rename(temp, name).map_err(|error| self.error(error));
         }
-        match rustix::fs::renameat_with(folder, temp, folder, name, RenameFlags::NOREPLACE) {
-            Ok(()) => Ok(()),
-            Err(Errno::EXIST) => Err(ExportError::Exists(self.path.clone())),
+        let Err(error) = folder.rename_to_free(temp, name) else { return Ok(()) };
+        match Errno::from_io_error(&error) {
+            Some(Errno::EXIST) => Err(ExportError::Exists(self.path.clone())),
             // A file system that cannot promise it: look first, the next best.
-            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => match self.existing()? {
+            Some(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => match self.existing()? {
                 Some(_) => Err(ExportError::Exists(self.path.clone())),
-                None => rustix::fs::renameat(folder, temp, folder, name).map_err(|error| self.error(error)),
+                None => folder.rename(temp, name).map_err(|error| self.error(error)),
             },
-            Err(error) => Err(self.error(error)),
+            _ => Err(self.error(error)),
         }
     }
 
     fn remove_leftover(&self, temp: &str) -> Result<(), ExportError> {
-        match rustix::fs::unlinkat(&self.folder, temp, AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => Ok(()),
-            Err(error) => Err(self.error(error)),
+        match self.folder.remove_file(temp) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.error(error)),
+            _ => Ok(()),
         }
     }
 }

@@ -16,6 +16,7 @@ use p2pweights_protocol::ids::{BlobHash, Sha256};
 use p2pweights_protocol::verify::{OutboardBuilder, RUN_BYTES, Run, RunBuilder};
 use sha2::Digest;
 
+use super::disk::DiskFile;
 use super::slot::locked;
 
 /// Most cores used. More would wait for the disk, and each costs four buffers.
@@ -29,7 +30,7 @@ const BUFFERS_PER_FILE: usize = 2;
 pub(super) struct Source {
     pub(super) file: Arc<File>,
     pub(super) size: u64,
-    pub(super) copy: Option<Arc<File>>,
+    pub(super) copy: Option<Arc<DiskFile>>,
 }
 
 /// What a file's bytes hash to.

@@ -11,8 +11,9 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tracing::warn;
 
+use super::disk::Disk;
 use super::error::{AtPath, StoreError};
-use super::layout::{Layout, remove_if_there};
+use super::layout::Layout;
 use super::published::PublishedRecord;
 use super::sled_catalog::SledCatalog;
 
@@ -54,6 +55,7 @@ pub(super) trait Catalog: Send {
 /// The catalog, and whether it may be believed. When the database fails, the store goes on without one and rebuilds it at the next start.
 pub(super) struct Index {
     catalog: Option<Box<dyn Catalog>>,
+    disk: Disk,
     marker: PathBuf,
     /// The marker file is there.
     clean: bool,
@@ -71,7 +73,7 @@ impl Index {
     pub(super) fn open(layout: &Layout, cache_bytes: u64) -> Result<(Self, Option<Vec<CatalogEntry>>), StoreError> {
         let marker = layout.index_clean();
         let promised = fs::read_to_string(&marker).ok();
-        let closed = |catalog| Self { catalog, marker: marker.clone(), clean: false };
+        let closed = |catalog| Self { catalog, disk: layout.disk().clone(), marker: marker.clone(), clean: false };
         let folder = layout.index();
         let known = match SledCatalog::open(&folder, cache_bytes) {
             Ok(catalog) => match catalog.entries() {
@@ -86,13 +88,13 @@ impl Index {
                 None
             }
         };
-        remove_if_there(&marker)?;
+        layout.remove_if_there(&marker)?;
         if let Some((catalog, entries)) = known {
             // sled may lose its tail, or a page in the middle, without a word.
             let whole = promised.is_some_and(|promised| promised == promise(&entries));
             return Ok((closed(Some(Box::new(catalog))), whole.then_some(entries)));
         }
-        move_aside(&folder)?;
+        move_aside(layout.disk(), &folder)?;
         match SledCatalog::open(&folder, cache_bytes) {
             Ok(catalog) => Ok((closed(Some(Box::new(catalog))), None)),
             Err(error) => {
@@ -123,7 +125,7 @@ impl Index {
     fn change(&mut self, change: impl FnOnce(&mut dyn Catalog) -> Result<(), CatalogError>) {
         if self.clean {
             self.clean = false;
-            if let Err(error) = fs::remove_file(&self.marker) {
+            if let Err(error) = self.disk.remove_file(&self.marker) {
                 warn!(%error, "the index's marker could not be removed");
             }
         }
@@ -170,7 +172,7 @@ fn promise(entries: &[CatalogEntry]) -> String {
 }
 
 /// Moves an index to `index.damaged-N` and forgets all but the newest of those.
-fn move_aside(folder: &Path) -> Result<(), StoreError> {
+fn move_aside(disk: &Disk, folder: &Path) -> Result<(), StoreError> {
     if !folder.try_exists().at(folder)? {
         return Ok(());
     }
@@ -183,8 +185,8 @@ fn move_aside(folder: &Path) -> Result<(), StoreError> {
     let next = numbers.last().map_or(1, |last| last + 1);
     for number in numbers.iter().rev().skip(DAMAGED_KEPT - 1) {
         let old = numbered(*number);
-        let removed = if old.is_dir() { fs::remove_dir_all(&old) } else { fs::remove_file(&old) };
+        let removed = if old.is_dir() { disk.remove_folder(&old) } else { disk.remove_file(&old) };
         removed.at(&old)?;
     }
-    fs::rename(folder, numbered(next)).at(folder)
+    disk.rename(folder, &numbered(next)).at(folder)
 }

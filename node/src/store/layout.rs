@@ -1,28 +1,34 @@
 //! Where things lie in the store's directory, and the two ways of changing it safely: whole files by rename, names by syncing folders.
 //! Knows names, not contents. The layout is drawn in `docs/store.md`.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use p2pweights_protocol::ids::BlobHash;
 
+use super::disk::Disk;
 use super::error::{AtPath, StoreError};
 
 /// The format written here. Raise it when an older program would misread the directory.
 const FORMAT: u32 = 1;
 
-/// Paths of one store.
+/// Paths of one store, and the disk they are on.
 #[derive(Debug)]
 pub(super) struct Layout {
     root: PathBuf,
+    disk: Disk,
     temps: AtomicU64,
 }
 
 impl Layout {
-    pub(super) fn new(root: &Path) -> Self {
-        Self { root: root.to_owned(), temps: AtomicU64::new(0) }
+    pub(super) fn new(root: &Path, disk: Disk) -> Self {
+        Self { root: root.to_owned(), disk, temps: AtomicU64::new(0) }
+    }
+
+    pub(super) fn disk(&self) -> &Disk {
+        &self.disk
     }
 
     pub(super) fn root(&self) -> &Path {
@@ -99,10 +105,13 @@ impl Layout {
         self.check_version()?;
         let temps = self.root.join("tmp");
         if temps.exists() {
-            fs::remove_dir_all(&temps).at(&temps)?;
+            self.disk.remove_folder(&temps).at(&temps)?;
         }
         for folder in [self.blobs(), self.published_folder(), self.pins(), self.arrived_folder(), temps] {
-            fs::create_dir_all(&folder).at(&folder)?;
+            match self.disk.make_folder(&folder) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(StoreError::io(&folder, error)),
+                _ => {}
+            }
         }
         let version = self.root.join("version");
         if !version.exists() {
@@ -129,8 +138,8 @@ impl Layout {
     pub(super) fn make_blob_folder(&self, hash: BlobHash) -> Result<(), StoreError> {
         let path = self.data(hash);
         let folder = path.parent().expect("a blob's file lies in a folder");
-        match fs::create_dir(folder) {
-            Ok(()) => sync_folder(&self.blobs()),
+        match self.disk.make_folder(folder) {
+            Ok(()) => self.sync_folder(&self.blobs()),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
             Err(error) => Err(StoreError::io(folder, error)),
         }
@@ -139,13 +148,9 @@ impl Layout {
     /// Replaces a file by new contents: after a crash it holds the old ones or the new ones, whole.
     pub(super) fn write_whole(&self, path: &Path, contents: &[u8]) -> Result<(), StoreError> {
         let temp = self.temp();
-        let written = File::create_new(&temp).and_then(|mut file| {
-            file.write_all(contents)?;
-            file.sync_all()
-        });
-        if let Err(error) = written {
+        if let Err(error) = self.disk.write_new(&temp, contents).and_then(|file| file.sync()) {
             // What is left of it is cleared at the next start at the latest.
-            let _ = fs::remove_file(&temp);
+            let _ = self.disk.remove_file(&temp);
             return Err(StoreError::io(&temp, error));
         }
         self.move_into_place(&temp, path)
@@ -153,27 +158,32 @@ impl Layout {
 
     /// Gives a synced temporary file its name, and makes the name durable.
     pub(super) fn move_into_place(&self, temp: &Path, path: &Path) -> Result<(), StoreError> {
-        fs::rename(temp, path).at(path)?;
-        sync_folder_of(path)
+        self.disk.rename(temp, path).at(path)?;
+        self.sync_folder_of(path)
     }
-}
 
-/// Makes the names in a folder durable.
-pub(super) fn sync_folder(folder: &Path) -> Result<(), StoreError> {
-    File::open(folder).and_then(|folder| folder.sync_all()).at(folder)
-}
+    /// Makes the names in a folder durable.
+    pub(super) fn sync_folder(&self, folder: &Path) -> Result<(), StoreError> {
+        self.disk.sync_folder(folder).at(folder)
+    }
 
-/// Makes the name of a file durable.
-pub(super) fn sync_folder_of(path: &Path) -> Result<(), StoreError> {
-    sync_folder(path.parent().unwrap_or(Path::new("/")))
-}
+    /// Makes the name of a file durable.
+    pub(super) fn sync_folder_of(&self, path: &Path) -> Result<(), StoreError> {
+        self.sync_folder(path.parent().unwrap_or(Path::new("/")))
+    }
 
-/// Removes a file; says whether there was one.
-pub(super) fn remove_if_there(path: &Path) -> Result<bool, StoreError> {
-    match fs::remove_file(path) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(StoreError::io(path, error)),
+    /// Removes a file; says whether there was one.
+    pub(super) fn remove_if_there(&self, path: &Path) -> Result<bool, StoreError> {
+        match self.disk.remove_file(path) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(StoreError::io(path, error)),
+        }
+    }
+
+    /// Makes everything durable that was written to the store's file system; `false` where there is no such call.
+    pub(super) fn sync_file_system(&self) -> Result<bool, StoreError> {
+        self.disk.sync_file_system(&self.root).at(&self.root)
     }
 }
 

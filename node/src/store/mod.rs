@@ -3,9 +3,8 @@
 //! Synchronous and thread-safe: call it from blocking threads. Files are the truth; the index only saves time. Knows no network and no
 //! clock. Layout, order of durability and promises: `docs/store.md`.
 
-#[cfg(test)]
-mod brake;
 mod check;
+mod disk;
 mod error;
 mod export;
 mod files;
@@ -48,9 +47,10 @@ pub use self::slot::{BlobStatus, Location, Withdrawn};
 pub use self::small::SmallSync;
 pub use self::writer::{BlobWriter, Receipt};
 
+use self::disk::Disk;
 use self::error::AtPath;
 use self::index::Index;
-use self::layout::{Layout, remove_if_there, sync_folder_of};
+use self::layout::Layout;
 use self::lock::ProcessLock;
 use self::slot::Slot;
 use self::small::Arrivals;
@@ -91,10 +91,6 @@ struct Shared {
     /// Who puts a published blob into place holds one of these, by its hash.
     installs: [Mutex<()>; 16],
     arrivals: Arrivals,
-    #[cfg(test)]
-    brake: brake::Brake,
-    #[cfg(test)]
-    fail_sync: std::sync::atomic::AtomicBool,
     _lock: ProcessLock,
 }
 
@@ -106,8 +102,12 @@ impl Store {
 
     /// Opens a store with settings.
     pub fn open_with(dir: &Path, config: StoreConfig) -> Result<Self, StoreError> {
-        std::fs::create_dir_all(dir).at(dir)?;
-        let layout = Layout::new(dir);
+        Self::open_on(Disk::default(), dir, config)
+    }
+
+    fn open_on(disk: Disk, dir: &Path, config: StoreConfig) -> Result<Self, StoreError> {
+        disk.make_folders(dir).at(dir)?;
+        let layout = Layout::new(dir, disk);
         let lock = ProcessLock::take(&layout)?;
         layout.prepare()?;
         let (mut index, entries) = Index::open(&layout, config.index_cache_bytes)?;
@@ -129,19 +129,15 @@ impl Store {
             arrivals: Arrivals::default(),
             layout,
             config,
-            #[cfg(test)]
-            brake: brake::Brake::default(),
-            #[cfg(test)]
-            fail_sync: false.into(),
             _lock: lock,
         };
         Ok(Self { shared: Arc::new(shared) })
     }
 
-    /// How slow its disk is.
+    /// What its disk does.
     #[cfg(test)]
-    pub(crate) fn brake(&self) -> &brake::Brake {
-        &self.shared.brake
+    pub(crate) fn stage(&self) -> &disk::stage::Stage {
+        self.shared.layout.disk().stage()
     }
 
     /// Writes the index out, so that the next start need not look at every file. Dropping the last clone does the same, silently.
@@ -243,7 +239,7 @@ impl Store {
         }
         if state.withdrawn.is_some() {
             // The user's file is not the blob any more, so the blob is fetched into the store.
-            remove_if_there(&shared.layout.published(hash))?;
+            shared.layout.remove_if_there(&shared.layout.published(hash))?;
             (state.withdrawn, state.published) = (None, None);
         }
         if state.held.is_empty() && state.pending.is_empty() {
@@ -284,12 +280,12 @@ impl Store {
         }
         let layout = &self.shared.layout;
         if let Some(path) = state.arrived.take() {
-            remove_if_there(&path)?;
+            layout.remove_if_there(&path)?;
         }
         // Data before its progress file: the other way round, a crash between would leave data that passes for complete.
         for path in [layout.published(hash), layout.data(hash), layout.progress(hash), layout.outboard(hash)] {
-            if remove_if_there(&path)? {
-                sync_folder_of(&path)?;
+            if layout.remove_if_there(&path)? {
+                layout.sync_folder_of(&path)?;
             }
         }
         state.removed = true;

@@ -9,7 +9,7 @@ use tracing::warn;
 
 use super::Store;
 use super::error::{AtPath, StoreError};
-use super::layout::{Layout, list, remove_if_there, sync_folder_of};
+use super::layout::{Layout, list};
 use super::slot::locked;
 
 /// `pins/<hash>.json`: a promise to keep a manifest and its shards.
@@ -55,9 +55,10 @@ impl Store {
 
     /// Keeps a manifest no longer; its blobs stay until they are removed. Says whether it was kept.
     pub fn remove_manifest(&self, manifest: BlobHash) -> Result<bool, StoreError> {
-        let path = self.shared.layout.pin(manifest);
-        if remove_if_there(&path)? {
-            sync_folder_of(&path)?;
+        let layout = &self.shared.layout;
+        let path = layout.pin(manifest);
+        if layout.remove_if_there(&path)? {
+            layout.sync_folder_of(&path)?;
         }
         Ok(locked(&self.shared.pins).remove(&manifest).is_some())
     }

@@ -1,16 +1,14 @@
 //! What is known about a partial blob's groups, as an append-only file of checksummed records. The bytes are drawn in `docs/store.md`.
 //! Knows groups and this file; whether a group is really there is for others to prove.
 
-use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
-use std::path::Path;
 use std::sync::Arc;
 
 use p2pweights_protocol::geometry::{Geometry, Span};
 use p2pweights_protocol::ids::BlobHash;
 use p2pweights_protocol::span_set::SpanSet;
 
+use super::disk::DiskFile;
 use super::error::{AtPath, StoreError};
 use super::layout::Layout;
 
@@ -91,16 +89,17 @@ pub(super) fn write_progress(layout: &Layout, hash: BlobHash, size: u64, durable
 #[derive(Debug)]
 pub(super) struct ProgressLog {
     hash: BlobHash,
-    file: Arc<File>,
+    file: Arc<DiskFile>,
     /// Where the next record goes. An append that failed half-way is overwritten by the next, so records stay aligned.
     end: u64,
 }
 
 impl ProgressLog {
     /// Opens a file just written by [`write_progress`].
-    pub(super) fn open(path: &Path, hash: BlobHash) -> Result<Self, StoreError> {
-        let file = OpenOptions::new().write(true).open(path).at(path)?;
-        let end = file.metadata().at(path)?.len();
+    pub(super) fn open(layout: &Layout, hash: BlobHash) -> Result<Self, StoreError> {
+        let path = layout.progress(hash);
+        let file = layout.disk().open_existing(&path).at(&path)?;
+        let end = file.len().at(&path)?;
         Ok(Self { hash, file: Arc::new(file), end })
     }
 
@@ -113,7 +112,7 @@ impl ProgressLog {
     }
 
     /// The file, to be synced without holding the log.
-    pub(super) fn file(&self) -> Arc<File> {
+    pub(super) fn file(&self) -> Arc<DiskFile> {
         Arc::clone(&self.file)
     }
 }

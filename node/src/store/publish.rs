@@ -17,9 +17,9 @@ use sha2::Digest;
 use thiserror::Error;
 
 use super::Store;
+use super::disk::{Disk, DiskFile};
 use super::error::{AtPath, StoreError};
 use super::hashing::{HashError, Hashers, Source};
-use super::layout::remove_if_there;
 use super::published::{FileStamp, PublishMode, PublishedRecord};
 use super::records::Records;
 use super::slot::{Slot, locked};
@@ -146,7 +146,7 @@ impl Store {
             }
         } else {
             // One from before may be why the file is published again.
-            remove_if_there(&layout.outboard(hash))?;
+            layout.remove_if_there(&layout.outboard(hash))?;
         }
         match temps {
             Some(_) => layout.write_whole(&layout.published(hash), &record.to_json())?,
@@ -167,17 +167,17 @@ impl Store {
             state.withdrawn = None;
             state.log = None;
             if let Some(path) = state.arrived.take() {
-                remove_if_there(&path)?;
+                layout.remove_if_there(&path)?;
             }
             if published.is_some() {
                 state.published = published;
             } else if state.reference().is_some() {
-                remove_if_there(&layout.published(hash))?;
+                layout.remove_if_there(&layout.published(hash))?;
                 state.published = None;
             }
-            remove_if_there(&layout.progress(hash))?;
+            layout.remove_if_there(&layout.progress(hash))?;
             if state.reference().is_some() {
-                remove_if_there(&layout.data(hash))?;
+                layout.remove_if_there(&layout.data(hash))?;
             }
         }
         self.shared.note(&slot);
@@ -228,7 +228,7 @@ impl Publisher {
         }
         let copied = if mode == PublishMode::Copy { stamp.size } else { 0 };
         shared.check_room(copied + outboard_bytes(Geometry::of(stamp.size)))?;
-        let temps = Temps { outboard: shared.layout.temp(), data: shared.layout.temp() };
+        let temps = Temps { disk: shared.layout.disk().clone(), outboard: shared.layout.temp(), data: shared.layout.temp() };
         let mut outputs = Outputs::create(&temps, mode)?;
         let file = Arc::new(file);
         let source = Source { file: Arc::clone(&file), size: stamp.size, copy: outputs.data.clone() };
@@ -287,6 +287,7 @@ impl Publisher {
 
 /// Temporary files, removed unless they were moved away.
 struct Temps {
+    disk: Disk,
     outboard: PathBuf,
     data: PathBuf,
 }
@@ -295,29 +296,29 @@ impl Drop for Temps {
     fn drop(&mut self) {
         for path in [&self.outboard, &self.data] {
             // What cannot be removed now is cleared at the next start.
-            let _ = fs::remove_file(path);
+            let _ = self.disk.remove_file(path);
         }
     }
 }
 
 struct Outputs {
-    outboard: BufWriter<File>,
-    data: Option<Arc<File>>,
+    outboard: BufWriter<DiskFile>,
+    data: Option<Arc<DiskFile>>,
 }
 
 impl Outputs {
     fn create(temps: &Temps, mode: PublishMode) -> Result<Self, StoreError> {
-        let outboard = BufWriter::with_capacity(OUTBOARD_BUFFER_BYTES, File::create_new(&temps.outboard).at(&temps.outboard)?);
+        let outboard = temps.disk.create_new(&temps.outboard).at(&temps.outboard)?;
         let data = match mode {
             PublishMode::Reference => None,
-            PublishMode::Copy => Some(Arc::new(File::create_new(&temps.data).at(&temps.data)?)),
+            PublishMode::Copy => Some(Arc::new(temps.disk.create_new(&temps.data).at(&temps.data)?)),
         };
-        Ok(Self { outboard, data })
+        Ok(Self { outboard: BufWriter::with_capacity(OUTBOARD_BUFFER_BYTES, outboard), data })
     }
 
     fn sync(&mut self, temps: &Temps) -> Result<(), StoreError> {
-        self.outboard.flush().and_then(|()| self.outboard.get_ref().sync_all()).at(&temps.outboard)?;
-        self.data.as_ref().map_or(Ok(()), |data| data.sync_all()).at(&temps.data)
+        self.outboard.flush().and_then(|()| self.outboard.get_ref().sync()).at(&temps.outboard)?;
+        self.data.as_ref().map_or(Ok(()), |data| data.sync()).at(&temps.data)
     }
 }
 

@@ -1,15 +1,14 @@
 //! Records of small published files: written one by one, made durable together. A record that a power cut took with it costs the reading
 //! of a small file; one that it left half-written is passed over.
 
-use std::fs::{self, File};
 use std::path::PathBuf;
 use std::sync::Mutex;
 
 use super::error::{AtPath, StoreError};
-use super::layout::{Layout, sync_folder};
+use super::layout::Layout;
 use super::published::PublishedRecord;
 use super::slot::locked;
-use super::small::{FEW, sync_file_system};
+use super::small::FEW;
 
 /// Records that are not durable yet.
 #[derive(Debug, Default)]
@@ -19,8 +18,8 @@ impl Records {
     /// Writes a record down; durable after [`Records::sync`].
     pub(super) fn write(&self, layout: &Layout, record: &PublishedRecord) -> Result<(), StoreError> {
         let (temp, path) = (layout.temp(), layout.published(record.hash));
-        fs::write(&temp, record.to_json()).at(&temp)?;
-        fs::rename(&temp, &path).at(&path)?;
+        layout.disk().write_new(&temp, &record.to_json()).at(&temp)?;
+        layout.disk().rename(&temp, &path).at(&path)?;
         locked(&self.0).push(path);
         Ok(())
     }
@@ -28,10 +27,10 @@ impl Records {
     /// Makes all of them durable.
     pub(super) fn sync(&self, layout: &Layout) -> Result<(), StoreError> {
         let written = std::mem::take(&mut *locked(&self.0));
-        if written.is_empty() || (written.len() > FEW && sync_file_system(layout.root())?) {
+        if written.is_empty() || (written.len() > FEW && layout.sync_file_system()?) {
             return Ok(());
         }
-        written.iter().try_for_each(|path| File::open(path).and_then(|file| file.sync_all()).at(path))?;
-        sync_folder(&layout.published_folder())
+        written.iter().try_for_each(|path| layout.disk().sync_path(path).at(path))?;
+        layout.sync_folder(&layout.published_folder())
     }
 }

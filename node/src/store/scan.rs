@@ -13,7 +13,7 @@ use tracing::{info, warn};
 use super::error::{AtPath, StoreError};
 use super::files::BlobFiles;
 use super::index::CatalogEntry;
-use super::layout::{Layout, list, parse_name, remove_if_there, sync_folder_of};
+use super::layout::{Layout, list, parse_name};
 use super::progress::{Progress, write_progress};
 use super::published::{FileStamp, PublishMode, PublishedRecord};
 use super::slot::Slot;
@@ -83,8 +83,8 @@ pub(super) fn load(layout: &Layout, hash: BlobHash, published: Option<PublishedR
         (Some(record), progress, data_bytes) if record.mode == PublishMode::Reference => {
             if progress.is_some() || data_bytes.is_some() {
                 // Published while it was being fetched.
-                remove_if_there(&layout.progress(hash))?;
-                remove_if_there(&layout.data(hash))?;
+                layout.remove_if_there(&layout.progress(hash))?;
+                layout.remove_if_there(&layout.data(hash))?;
             }
             Ok(load_reference(layout, record))
         }
@@ -149,14 +149,14 @@ fn make_outboard(
     data: &File,
 ) -> Result<Option<std::path::PathBuf>, StoreError> {
     let temp = layout.temp();
-    let mut out = BufWriter::new(File::create_new(&temp).at(&temp)?);
+    let mut out = BufWriter::new(layout.disk().create_new(&temp).at(&temp)?);
     match write_outboard(data, Some(geometry.size()), &mut out) {
         Ok((found, _)) if found == hash => {
-            out.flush().and_then(|()| out.get_ref().sync_all()).at(&temp)?;
+            out.flush().and_then(|()| out.get_ref().sync()).at(&temp)?;
             Ok(Some(temp))
         }
         _ => {
-            remove_if_there(&temp)?;
+            layout.remove_if_there(&temp)?;
             Ok(None)
         }
     }
@@ -203,8 +203,8 @@ fn load_partial(
         info!(hash = %hash.short(), doubtful = known.written.groups(), proved = proved.groups(), "proved what was in flight");
     }
     if held.groups() == geometry.groups() && data_bytes == geometry.size() {
-        remove_if_there(&layout.progress(hash))?;
-        sync_folder_of(&layout.progress(hash))?;
+        layout.remove_if_there(&layout.progress(hash))?;
+        layout.sync_folder_of(&layout.progress(hash))?;
     } else {
         write_progress(layout, hash, geometry.size(), &held)?;
     }
@@ -217,7 +217,7 @@ fn sync_parts(layout: &Layout, hash: BlobHash, geometry: Geometry) -> Result<(),
     if outboard_bytes(geometry) > 0 {
         paths.push(layout.outboard(hash));
     }
-    paths.iter().try_for_each(|path| File::open(path).and_then(|file| file.sync_all()).at(path))
+    paths.iter().try_for_each(|path| layout.disk().sync_path(path).at(path))
 }
 
 fn read_if_there(layout: &Layout, hash: BlobHash) -> Result<Option<Vec<u8>>, StoreError> {

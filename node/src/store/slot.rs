@@ -10,7 +10,7 @@ use tracing::warn;
 
 use super::error::StoreError;
 use super::index::CatalogEntry;
-use super::layout::{Layout, remove_if_there};
+use super::layout::Layout;
 use super::progress::{Mark, ProgressLog, write_progress};
 use super::published::{PublishMode, PublishedRecord};
 use super::writer::BlobWriter;
@@ -157,7 +157,7 @@ impl Slot {
         }
         if let Some(path) = state.arrived.take() {
             state.pending = SpanSet::new();
-            return remove_if_there(&path).map(drop);
+            return layout.remove_if_there(&path).map(drop);
         }
         let state = &mut *state;
         // A record that reaches beyond the blob would not count at the next start.
@@ -169,11 +169,11 @@ impl Slot {
         warn!(hash = %self.hash.short(), ?span, lost, "damaged groups are not held any more");
         if let Some(log) = &mut state.log {
             let path = layout.progress(self.hash);
-            return log.append(Mark::Lost, [span]).and_then(|()| log.file().sync_data()).map_err(|e| StoreError::io(&path, e));
+            return log.append(Mark::Lost, [span]).and_then(|()| log.file().sync()).map_err(|e| StoreError::io(&path, e));
         }
         write_progress(layout, self.hash, state.geometry.size(), &state.held)?;
         if state.writer.strong_count() > 0 {
-            state.log = Some(ProgressLog::open(&layout.progress(self.hash), self.hash)?);
+            state.log = Some(ProgressLog::open(layout, self.hash)?);
         }
         Ok(())
     }

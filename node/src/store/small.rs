@@ -4,8 +4,8 @@
 //! Order of durability: the bytes under `arrived/`, then their final names, then (the caller) the announcement.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -18,7 +18,7 @@ use p2pweights_protocol::verify::{DecodeError, Feed, SpanSink, decode_span};
 use tracing::{debug, info, warn};
 
 use super::error::{AtPath, ReceiveError, StoreError};
-use super::layout::{Layout, list, parse_name, remove_if_there, sync_folder, sync_folder_of};
+use super::layout::{Layout, list, parse_name};
 use super::slot::{Slot, State, locked};
 use super::writer::Receipt;
 use super::{Shared, Store};
@@ -141,12 +141,8 @@ impl Shared {
     /// Writes a proved blob down, unless somebody else did: that counts, too. `false` if somebody is about to write it in parts.
     fn keep_small(&self, hash: BlobHash, geometry: Geometry, bytes: &[u8]) -> Result<bool, StoreError> {
         let path = self.layout.arrived(hash);
-        let written = File::create_new(&path).and_then(|mut file| file.write_all(bytes));
-        if let Err(error) = written {
-            // What is left of it is cleared at the next start at the latest.
-            let _ = fs::remove_file(&path);
-            return Err(StoreError::io(&path, error));
-        }
+        // What is left of it after an error is cleared at the next start at the latest.
+        self.layout.disk().write_new(&path, bytes).at(&path)?;
         let mut had_parts = true;
         let slot = self.slot_or_insert(hash, || {
             had_parts = false;
@@ -156,7 +152,7 @@ impl Shared {
         if !state.is_blank() {
             let whole = state.is_whole();
             drop(state);
-            remove_if_there(&path)?;
+            self.layout.remove_if_there(&path)?;
             return Ok(whole);
         }
         state.geometry = geometry;
@@ -190,10 +186,6 @@ impl Shared {
 
     /// Syncs the bytes, gives them their names, and syncs those.
     fn make_durable(&self, batch: &[Arrived]) -> Result<Vec<Arc<Slot>>, StoreError> {
-        #[cfg(test)]
-        if self.fail_sync.load(Ordering::Relaxed) {
-            return Err(StoreError::io(self.layout.root(), io::ErrorKind::Other.into()));
-        }
         let there = |arrived: &&Arrived| arrived.slot.state().arrived.as_ref() == Some(&arrived.path);
         let files: Vec<&Path> = batch.iter().filter(there).map(|arrived| arrived.path.as_path()).collect();
         self.sync_files(&files)?;
@@ -207,10 +199,10 @@ impl Shared {
             }
             let data = self.layout.data(slot.hash);
             let folder = data.parent().expect("a blob's file lies in a folder").to_owned();
-            if !folders.contains(&folder) && make_folder(&folder)? {
+            if !folders.contains(&folder) && self.make_folder(&folder)? {
                 folders.insert(self.layout.blobs());
             }
-            fs::rename(path, &data).at(&data)?;
+            self.layout.disk().rename(path, &data).at(&data)?;
             state.arrived = None;
             folders.insert(folder);
             drop(state);
@@ -225,9 +217,9 @@ impl Shared {
                 continue;
             }
             // Left by parts that were found damaged. Only now: data without a progress file passes for complete.
-            if *had_parts && remove_if_there(&self.layout.progress(slot.hash))? {
-                remove_if_there(&self.layout.outboard(slot.hash))?;
-                sync_folder_of(&self.layout.progress(slot.hash))?;
+            if *had_parts && self.layout.remove_if_there(&self.layout.progress(slot.hash))? {
+                self.layout.remove_if_there(&self.layout.outboard(slot.hash))?;
+                self.layout.sync_folder_of(&self.layout.progress(slot.hash))?;
             }
             state.held = std::mem::take(&mut state.pending);
             drop(state);
@@ -237,17 +229,17 @@ impl Shared {
     }
 
     fn sync_files(&self, paths: &[&Path]) -> Result<(), StoreError> {
-        if paths.len() > FEW && sync_file_system(self.layout.root())? {
+        if paths.len() > FEW && self.layout.sync_file_system()? {
             return Ok(());
         }
-        paths.iter().try_for_each(|path| File::open(path).and_then(|file| file.sync_all()).at(path))
+        paths.iter().try_for_each(|path| self.layout.disk().sync_path(path).at(path))
     }
 
     fn sync_folders(&self, folders: &BTreeSet<PathBuf>) -> Result<(), StoreError> {
-        if folders.len() > FEW && sync_file_system(self.layout.root())? {
+        if folders.len() > FEW && self.layout.sync_file_system()? {
             return Ok(());
         }
-        folders.iter().try_for_each(|folder| sync_folder(folder))
+        folders.iter().try_for_each(|folder| self.layout.sync_folder(folder))
     }
 
     /// A sync failed: the system may have dropped the bytes.
@@ -258,7 +250,7 @@ impl Shared {
         }
         for path in [path, &self.layout.data(slot.hash)] {
             // If it stays, the next start proves it, or finds its bytes to be right.
-            let _ = fs::remove_file(path);
+            let _ = self.layout.disk().remove_file(path);
         }
         state.failed_syncs += 1;
         state.pending = SpanSet::new();
@@ -269,30 +261,14 @@ impl Shared {
         self.forget(slot.hash);
         Some((slot.hash, size))
     }
-}
 
-/// Makes a folder; says whether it is new.
-fn make_folder(folder: &Path) -> Result<bool, StoreError> {
-    match fs::create_dir(folder) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-        Err(error) => Err(StoreError::io(folder, error)),
-    }
-}
-
-/// Makes everything durable that was written to a file system; `false` where there is no such call.
-pub(super) fn sync_file_system(folder: &Path) -> Result<bool, StoreError> {
-    #[cfg(target_os = "linux")]
-    {
-        // Opened before it is needed, so that an error since the last call is told, too.
-        let file = File::open(folder).at(folder)?;
-        rustix::fs::syncfs(&file).map_err(io::Error::from).at(folder)?;
-        Ok(true)
-    }
-    #[cfg(not(target_os = "linux"))]
-    {
-        let _ = folder;
-        Ok(false)
+    /// Makes a folder; says whether it is new.
+    fn make_folder(&self, folder: &Path) -> Result<bool, StoreError> {
+        match self.layout.disk().make_folder(folder) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            Err(error) => Err(StoreError::io(folder, error)),
+        }
     }
 }
 
@@ -307,12 +283,12 @@ pub(super) fn recover(layout: &Layout) -> Result<bool, StoreError> {
         let small = fs::metadata(&path).at(&path)?.len() <= SMALL_BYTES;
         match known.filter(|hash| small && unknown(hash)) {
             Some(hash) if BlobHash::of(&fs::read(&path).at(&path)?) == hash => {
-                File::open(&path).and_then(|file| file.sync_all()).at(&path)?;
+                layout.disk().sync_path(&path).at(&path)?;
                 layout.make_blob_folder(hash)?;
                 layout.move_into_place(&path, &layout.data(hash))?;
                 kept += 1;
             }
-            _ => _ = remove_if_there(&path)?,
+            _ => _ = layout.remove_if_there(&path)?,
         }
     }
     if found > 0 {

@@ -2,9 +2,8 @@
 //!
 //! Order of durability: data and outboard, then the progress record, then (the caller) the announcement.
 
-use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -15,8 +14,9 @@ use p2pweights_protocol::verify::{DecodeError, Feed, SpanSink, decode_span, outb
 use tracing::{debug, error, warn};
 
 use super::Shared;
+use super::disk::DiskFile;
 use super::error::{AtPath, ReceiveError, StoreError};
-use super::layout::{Layout, remove_if_there, sync_folder_of};
+use super::layout::Layout;
 use super::progress::{Mark, ProgressLog, write_progress};
 use super::slot::{Slot, State, locked};
 
@@ -43,8 +43,8 @@ pub struct BlobWriter {
     shared: Arc<Shared>,
     slot: Arc<Slot>,
     geometry: Geometry,
-    data: File,
-    outboard: Option<File>,
+    data: DiskFile,
+    outboard: Option<DiskFile>,
     /// Held while data is written. The system lets in one at a time, too, but whoever waits for it there keeps a processor busy.
     writing: Mutex<()>,
     /// One sync at a time; receiving goes on meanwhile.
@@ -61,8 +61,8 @@ impl BlobWriter {
         // The progress file first: data without one would pass for complete.
         write_progress(layout, hash, geometry.size(), &state.held)?;
         let open_sized = |path: std::path::PathBuf, size: u64| {
-            let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).at(&path)?;
-            if file.metadata().at(&path)?.len() != size {
+            let file = layout.disk().open_or_create(&path).at(&path)?;
+            if file.len().at(&path)? != size {
                 file.set_len(size).at(&path)?;
             }
             Ok::<_, StoreError>(file)
@@ -73,8 +73,8 @@ impl BlobWriter {
             0 => None,
             bytes => Some(open_sized(layout.outboard(hash), bytes)?),
         };
-        sync_folder_of(&layout.data(hash))?;
-        let mut log = ProgressLog::open(&layout.progress(hash), hash)?;
+        layout.sync_folder_of(&layout.data(hash))?;
+        let mut log = ProgressLog::open(layout, hash)?;
         log.append(Mark::Written, state.pending.runs()).at(&layout.progress(hash))?;
         state.log = Some(log);
         let writer = Arc::new(Self {
@@ -205,14 +205,10 @@ impl BlobWriter {
     }
 
     fn sync_files(&self) -> io::Result<()> {
-        #[cfg(test)]
-        if self.shared.fail_sync.load(Ordering::Relaxed) {
-            return Err(io::ErrorKind::Other.into());
-        }
         if let Some(outboard) = &self.outboard {
-            outboard.sync_data()?;
+            outboard.sync()?;
         }
-        self.data.sync_data()
+        self.data.sync()
     }
 
     /// Records a snapshot as durable; what was lost meanwhile is left out.
@@ -230,7 +226,7 @@ impl BlobWriter {
             }
         };
         if let Some(file) = file {
-            file.sync_data()?;
+            file.sync()?;
         }
         let mut state = self.slot.state();
         let durable = still_pending(&state);
@@ -246,9 +242,10 @@ impl BlobWriter {
         if !state.is_complete() || state.log.is_none() {
             return Ok(());
         }
-        let path = self.shared.layout.progress(self.hash());
-        remove_if_there(&path)?;
-        sync_folder_of(&path)?;
+        let layout = &self.shared.layout;
+        let path = layout.progress(self.hash());
+        layout.remove_if_there(&path)?;
+        layout.sync_folder_of(&path)?;
         state.log = None;
         drop(state);
         debug!(hash = %self.hash().short(), "blob complete");
@@ -307,7 +304,7 @@ fn break_link(layout: &Layout, hash: BlobHash) -> Result<(), StoreError> {
         Err(error) => return Err(StoreError::io(&path, error)),
     }
     let temp = layout.temp();
-    std::fs::copy(&path, &temp).and_then(|_| File::open(&temp)?.sync_all()).at(&temp)?;
+    layout.disk().copy(&path, &temp).and_then(|()| layout.disk().sync_path(&temp)).at(&temp)?;
     layout.move_into_place(&temp, &path)
 }
 
@@ -346,8 +343,6 @@ struct FileSink<'a> {
 impl FileSink<'_> {
     fn flush_data(&mut self) -> io::Result<()> {
         let data = &mut self.scratch.data;
-        #[cfg(test)]
-        self.writer.shared.brake.pass(data.len() as u64);
         let result = {
             let _one_at_a_time = locked(&self.writer.writing);
             self.writer.data.write_all_at(data, self.data_start)

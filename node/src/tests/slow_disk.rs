@@ -79,7 +79,7 @@ impl Stage {
 
     /// The same, once it has come to rest: at least one write waits for the disk, and nothing moves any more.
     async fn sent_at_rest(&self) -> u64 {
-        let brake = self.fetcher.core().store.brake();
+        let brake = &self.fetcher.core().store.stage().brake;
         let mut ticks = tokio::time::interval(LOOK);
         let (mut sent, mut calm) = (0, 0);
         let resting = async {
@@ -147,7 +147,7 @@ async fn done(mut events: mpsc::Receiver<FetchEvent>) -> (u64, Vec<String>) {
 
 async fn a_slow_disk(sources: usize) {
     let stage = Stage::new(sources).await;
-    let brake = stage.fetcher.core().store.brake();
+    let brake = &stage.fetcher.core().store.stage().brake;
     brake.hold();
     let fetch = stage.start_fetch();
     let mut sent = stage.sent_at_rest().await;

@@ -88,7 +88,7 @@ fn data_that_is_not_the_blob_is_not_believed() {
     let peer = Peer::with_groups(12);
     peer.send_all(&store);
     let copy = crashed(&store);
-    let layout = Layout::new(copy.path());
+    let layout = Layout::new(copy.path(), Disk::default());
     // Cut short: no progress file, and the outboard has another size's length.
     fs::OpenOptions::new().write(true).open(layout.data(peer.hash)).unwrap().set_len(5 * GROUP_BYTES).unwrap();
     let copied = Store::open(copy.path()).unwrap();
@@ -107,7 +107,7 @@ fn an_unreadable_progress_file_costs_time_only() {
     writer.sync().unwrap();
     for broken in [&b""[..], b"p2pw", &[0; 4096]] {
         let copy = crashed(&store);
-        fs::write(Layout::new(copy.path()).progress(peer.hash), broken).unwrap();
+        fs::write(Layout::new(copy.path(), Disk::default()).progress(peer.hash), broken).unwrap();
         peer.check_served(&Store::open(copy.path()).unwrap(), &spans(&[(2, 9)]));
     }
 }
@@ -125,7 +125,7 @@ fn a_progress_file_torn_anywhere_never_claims_what_is_not_there() {
     assert_eq!(progress.len(), 4 * 32);
     for cut in (0..=progress.len()).step_by(8) {
         let copy = crashed(&store);
-        fs::write(Layout::new(copy.path()).progress(peer.hash), &progress[..cut]).unwrap();
+        fs::write(Layout::new(copy.path(), Disk::default()).progress(peer.hash), &progress[..cut]).unwrap();
         let copied = Store::open(copy.path()).unwrap();
         let expected = match cut / 32 {
             0 => spans(&[(2, 5), (7, 9)]),
@@ -146,7 +146,7 @@ fn data_lost_behind_our_back_is_not_served() {
     peer.send(&writer, span(2, 9));
     writer.sync().unwrap();
     let copy = crashed(&store);
-    fs::remove_file(Layout::new(copy.path()).data(peer.hash)).unwrap();
+    fs::remove_file(Layout::new(copy.path(), Disk::default()).data(peer.hash)).unwrap();
     let copied = Store::open(copy.path()).unwrap();
     assert!(copied.blob(peer.hash).unwrap().held.is_empty());
     peer.send_all(&copied);

@@ -118,7 +118,7 @@ fn a_power_cut_loses_what_was_not_synced_and_nothing_else() {
     peer.send(&writer, span(8, 20));
     let copy = crashed(&store);
     // The system got to write some of it: group 9 is zeros, as is the tail, and half of a parent.
-    let layout = Layout::new(copy.path());
+    let layout = Layout::new(copy.path(), Disk::default());
     let mut data = fs::read(layout.data(peer.hash)).unwrap();
     data[9 * GROUP_BYTES as usize..10 * GROUP_BYTES as usize].fill(0);
     let keep = data.len() - 2 * GROUP_BYTES as usize;
@@ -154,10 +154,10 @@ fn a_failed_sync_forgets_everything_since_the_last_good_one() {
     peer.send(&writer, span(0, 4));
     writer.sync().unwrap();
     peer.send(&writer, span(4, 9));
-    store.shared.fail_sync.store(true, Ordering::Relaxed);
+    store.stage().fail_syncs.store(true, Ordering::Relaxed);
     writer.sync().unwrap_err();
     assert_eq!(writer.verified(), spans(&[(0, 4)]));
-    store.shared.fail_sync.store(false, Ordering::Relaxed);
+    store.stage().fail_syncs.store(false, Ordering::Relaxed);
     let copy = crashed(&store);
     peer.check_served(&Store::open(copy.path()).unwrap(), &spans(&[(0, 4)]));
 
@@ -169,7 +169,7 @@ fn a_failed_sync_forgets_everything_since_the_last_good_one() {
         }
 
         fn take(&mut self, bytes: usize) -> std::io::Result<&[u8]> {
-            if self.0.len() < 20_000 && !self.1.shared.fail_sync.swap(true, Ordering::Relaxed) {
+            if self.0.len() < 20_000 && !self.1.stage().fail_syncs.swap(true, Ordering::Relaxed) {
                 self.2.sync().unwrap_err();
             }
             self.0.take(bytes)
@@ -179,7 +179,7 @@ fn a_failed_sync_forgets_everything_since_the_last_good_one() {
     let receipt = writer.receive(span(4, 9), &mut FailsSyncMidway(&peer.encoded(span(4, 9)), &store, &writer));
     assert!(matches!(receipt.outcome, Err(ReceiveError::Store(StoreError::SyncLost(_)))), "{receipt:?}");
     assert_eq!((receipt.verified_groups, writer.verified()), (0, spans(&[(0, 4)])));
-    store.shared.fail_sync.store(false, Ordering::Relaxed);
+    store.stage().fail_syncs.store(false, Ordering::Relaxed);
     peer.send(&writer, span(4, 20));
     writer.sync().unwrap();
     assert!(writer.is_complete());

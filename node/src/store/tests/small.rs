@@ -96,7 +96,7 @@ fn a_power_cut_loses_what_was_not_synced_and_nothing_else() {
             fs::write(&path, []).unwrap();
         } else if is(&named) {
             // It had been synced and got its name, and the old one came back.
-            let data = Layout::new(copy.path()).data(named.hash);
+            let data = Layout::new(copy.path(), Disk::default()).data(named.hash);
             fs::create_dir_all(data.parent().unwrap()).unwrap();
             fs::copy(&path, &data).unwrap();
         }
@@ -135,12 +135,12 @@ fn a_failed_sync_forgets_what_it_should_have_made_durable() {
     let store = Store::open(dir.path()).unwrap();
     let peers = peers(12);
     peers.iter().for_each(|peer| arrive(&store, peer));
-    store.shared.fail_sync.store(true, Ordering::Relaxed);
+    store.stage().fail_syncs.store(true, Ordering::Relaxed);
     let synced = store.sync_small();
     assert!(synced.stored.is_empty() && synced.error.is_some());
     assert_eq!(synced.lost.len(), 12);
     assert!(peers.iter().all(|peer| store.blob(peer.hash).is_none()) && arrived(dir.path()).is_empty());
-    store.shared.fail_sync.store(false, Ordering::Relaxed);
+    store.stage().fail_syncs.store(false, Ordering::Relaxed);
     peers.iter().for_each(|peer| arrive(&store, peer));
     assert_eq!(store.sync_small().stored.len(), 12);
     peers.iter().for_each(|peer| check_complete(&store, peer));
@@ -247,7 +247,7 @@ fn small_files_are_published_by_a_record_alone() {
     assert!(publish_all(&store).iter().all(|published| !published.read));
     // After a crash, and after a power cut that took one record and half of another.
     let copy = crashed(&store);
-    let layout = Layout::new(copy.path());
+    let layout = Layout::new(copy.path(), Disk::default());
     fs::remove_file(layout.published(peers[3].hash)).unwrap();
     fs::write(layout.published(peers[4].hash), "{").unwrap();
     let copied = Store::open(copy.path()).unwrap();

@@ -3,7 +3,7 @@
 use std::sync::{Condvar, Mutex};
 use std::time::Duration;
 
-use super::slot::locked;
+use crate::store::locked;
 
 /// A write waits no longer than this: a test that failed must not hang as well.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -49,7 +49,7 @@ impl Brake {
     }
 
     /// Before a write of so many bytes.
-    pub(super) fn pass(&self, bytes: u64) {
+    pub(in crate::store::disk) fn pass(&self, bytes: u64) {
         let mut state = locked(&self.state);
         state.waiting += 1;
         let waited = self.eased.wait_timeout_while(state, PATIENCE, |state| state.allowed == Some(0));
