@@ -10,9 +10,12 @@ use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
+
+use super::locked;
 
 /// One change, as a test sees it before and after it is made.
 #[derive(Debug)]
@@ -98,6 +101,7 @@ impl Disk {
         DiskFile {
             file,
             position: 0,
+            writing: Mutex::default(),
             disk: self.clone(),
             #[cfg(test)]
             path: path.to_owned(),
@@ -219,6 +223,8 @@ pub(super) struct DiskFile {
     file: File,
     /// Where [`Write`] goes on.
     position: u64,
+    /// Held while something is written. The system lets in one at a time, too, but whoever waits for it there keeps a processor busy.
+    writing: Mutex<()>,
     disk: Disk,
     #[cfg(test)]
     path: PathBuf,
@@ -236,7 +242,11 @@ impl DiskFile {
     }
 
     pub(super) fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.disk.act(Verb::Write { file: self, bytes, offset }, || self.file.write_all_at(bytes, offset))
+        let write = || {
+            let _one_at_a_time = locked(&self.writing);
+            self.file.write_all_at(bytes, offset)
+        };
+        self.disk.act(Verb::Write { file: self, bytes, offset }, write)
     }
 
     pub(super) fn set_len(&self, bytes: u64) -> io::Result<()> {

@@ -45,8 +45,6 @@ pub struct BlobWriter {
     geometry: Geometry,
     data: DiskFile,
     outboard: Option<DiskFile>,
-    /// Held while data is written. The system lets in one at a time, too, but whoever waits for it there keeps a processor busy.
-    writing: Mutex<()>,
     /// One sync at a time; receiving goes on meanwhile.
     syncing: Mutex<()>,
     unsynced_bytes: AtomicU64,
@@ -83,7 +81,6 @@ impl BlobWriter {
             geometry,
             data,
             outboard,
-            writing: Mutex::new(()),
             syncing: Mutex::new(()),
             unsynced_bytes: AtomicU64::new(0),
             received_since_check: AtomicU64::new(0),
@@ -343,10 +340,7 @@ struct FileSink<'a> {
 impl FileSink<'_> {
     fn flush_data(&mut self) -> io::Result<()> {
         let data = &mut self.scratch.data;
-        let result = {
-            let _one_at_a_time = locked(&self.writer.writing);
-            self.writer.data.write_all_at(data, self.data_start)
-        };
+        let result = self.writer.data.write_all_at(data, self.data_start);
         if result.is_ok() {
             self.groups_written += (data.len() as u64).div_ceil(GROUP_BYTES);
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::store::locked;
 
-/// A write waits no longer than this: a test that failed must not hang as well.
+/// A write waits no longer than this, and then nothing is held any more: a test that failed must not hang as well.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Holds writes of payload back until they are let through.
@@ -53,8 +53,11 @@ impl Brake {
         let mut state = locked(&self.state);
         state.waiting += 1;
         let waited = self.eased.wait_timeout_while(state, PATIENCE, |state| state.allowed == Some(0));
-        let (mut state, _) = waited.unwrap_or_else(std::sync::PoisonError::into_inner);
+        let (mut state, late) = waited.unwrap_or_else(std::sync::PoisonError::into_inner);
         state.waiting -= 1;
+        if late.timed_out() {
+            state.allowed = None;
+        }
         state.allowed = state.allowed.map(|allowed| allowed.saturating_sub(bytes));
     }
 }
