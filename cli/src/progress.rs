@@ -124,6 +124,10 @@ impl FetchProgress {
                 }
                 Ok(())
             }
+            FetchEvent::Paused { reason } => {
+                self.aside(&format!("paused: {reason}; what is verified is kept, and it goes on by itself once there is room"))
+            }
+            FetchEvent::Resumed => self.aside("there is room again: going on"),
             FetchEvent::Warning { message } => self.aside(&format!("warning: {message}")),
             FetchEvent::Done { bytes, fetched, seconds, sources, output, .. } => {
                 self.clear();

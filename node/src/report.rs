@@ -125,7 +125,14 @@ pub enum FetchEvent {
         /// `linked`, `copied`, `already_there` or `stored`.
         how: String,
     },
-    /// Something the user should know while it goes on (disk full, peer banned).
+    /// There is no room on the disk. What is verified is kept and served; fetching goes on by itself once there is room.
+    Paused {
+        /// Which disk, and what is missing.
+        reason: String,
+    },
+    /// There is room again.
+    Resumed,
+    /// Something the user should know while it goes on (disk failing, peer banned).
     Warning {
         /// What.
         message: String,

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod failures;
+mod full_disk;
 mod journey;
 mod publish;
 mod settings;

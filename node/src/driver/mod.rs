@@ -33,6 +33,8 @@ use crate::transfer::{Fact, Transfers};
 const ORDERS: usize = 256;
 /// How long fetching pauses after the store failed, before it is tried again.
 const STORE_RETRY: Duration = Duration::from_secs(10);
+/// How often a full disk is looked at for room.
+const ROOM_LOOK: Duration = Duration::from_secs(2);
 /// Warnings kept for those who watch; older ones are only in the log.
 const WARNINGS: usize = 64;
 
@@ -141,10 +143,13 @@ impl Driver {
             self.banned.pop_first();
             self.network(peer, "unban", Net::unban);
         }
-        if self.paused.as_ref().is_some_and(|(_, until)| *until <= now) {
-            self.paused = None;
-            self.changed();
-            self.handle(Input::Command(Command::Pause { paused: false }));
+        if let Some((paused, until)) = self.paused.as_mut().filter(|(_, until)| *until <= now) {
+            if paused.full {
+                *until = now + ROOM_LOOK;
+                self.transfers.look_for_room();
+            } else {
+                self.resume();
+            }
         }
         self.handle(Input::Tick);
     }
@@ -175,13 +180,25 @@ impl Driver {
             Fact::StoreFailed { message, full } => {
                 if self.paused.is_none() {
                     warn!(message, "fetching pauses");
-                    self.warn(message.clone());
+                    if !full {
+                        self.warn(message.clone());
+                    }
                 }
-                self.paused = Some((Paused { message, full }, self.clock.now() + STORE_RETRY));
+                let retry = if full { ROOM_LOOK } else { STORE_RETRY };
+                self.paused = Some((Paused { message, full }, self.clock.now() + retry));
                 self.changed();
                 self.handle(Input::Command(Command::Pause { paused: true }));
             }
+            Fact::RoomFound if self.paused.as_ref().is_some_and(|(paused, _)| paused.full) => self.resume(),
+            Fact::RoomFound => (),
         }
+    }
+
+    fn resume(&mut self) {
+        info!("fetching goes on");
+        self.paused = None;
+        self.changed();
+        self.handle(Input::Command(Command::Pause { paused: false }));
     }
 
     /// Counts what a source has delivered.

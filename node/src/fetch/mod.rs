@@ -221,6 +221,9 @@ impl Fetching<'_> {
             if pull.is_stored() {
                 return Ok(());
             }
+            if let Some(event) = pull.pause(&news) {
+                self.tell(event).await?;
+            }
             pull.check(&news).await?;
             wait(&mut changes, TICK).await;
         }
@@ -344,6 +347,9 @@ impl Fetching<'_> {
                     blocking(move || Ok(exports.finish()?)).await?;
                 }
                 return pull.sources().await;
+            }
+            if let Some(event) = pull.pause(&news) {
+                self.tell(event).await?;
             }
             pull.check(&news).await?;
             wait(&mut changes, TICK).await;

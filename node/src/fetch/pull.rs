@@ -20,6 +20,9 @@ use crate::store::Store;
 /// How often the store is asked about blobs that are not complete: somebody else may have published them here.
 const STORE_PAUSE: Duration = Duration::from_secs(2);
 
+/// How long room on a full disk is waited for. Somebody has to make it, and that may take until the morning.
+const ROOM_PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// One distinct blob of a plan.
 struct Blob {
     hash: BlobHash,
@@ -53,6 +56,8 @@ pub(super) struct Pull<'a> {
     news: u64,
     speed: Speed,
     last_news: Instant,
+    /// Since when there is no room on the disk.
+    full_since: Option<Instant>,
     next_store_look: Instant,
 }
 
@@ -92,6 +97,7 @@ impl<'a> Pull<'a> {
             news: 0,
             speed: Speed::default(),
             last_news: Instant::now(),
+            full_since: None,
             next_store_look: Instant::now(),
         })
     }
@@ -176,8 +182,28 @@ impl<'a> Pull<'a> {
         Ok(self.fetching.look(blobs).await?.sources)
     }
 
-    /// Says why it cannot go on, if it cannot.
+    /// What is new about waiting for room on a full disk.
+    pub(super) fn pause(&mut self, news: &News) -> Option<FetchEvent> {
+        let full = news.paused.as_ref().filter(|paused| paused.full);
+        match (full, self.full_since) {
+            (Some(paused), None) => {
+                self.full_since = Some(Instant::now());
+                Some(FetchEvent::Paused { reason: paused.message.clone() })
+            }
+            (None, Some(_)) => {
+                self.full_since = None;
+                self.last_news = Instant::now();
+                Some(FetchEvent::Resumed)
+            }
+            _ => None,
+        }
+    }
+
+    /// Says why it cannot go on, if it cannot. A full disk is waited for.
     pub(super) async fn check(&self, news: &News) -> Result<(), Failure> {
+        if self.full_since.is_some_and(|since| since.elapsed() < ROOM_PATIENCE) {
+            return Ok(());
+        }
         if let Some(paused) = &news.paused {
             let message = format!("{}; everything verified is kept, run it again to go on", paused.message);
             return Err(Failure::new(FailureKind::Disk, message));

@@ -66,7 +66,7 @@ pub enum StoreError {
 
     // The environment's.
     /// No room. Everything stored so far is kept; try again when there is room.
-    #[error("the disk of {} is full: {needed} bytes more are needed", path.display())]
+    #[error("the disk of {} is full{}", path.display(), more_needed(*needed))]
     DiskFull {
         /// How much is missing, as far as known; 0 when the disk itself refused.
         needed: u64,
@@ -110,6 +110,10 @@ impl StoreError {
             _ => Self::Io { path: path.to_owned(), source },
         }
     }
+}
+
+fn more_needed(bytes: u64) -> String {
+    if bytes == 0 { String::new() } else { format!(": {bytes} bytes more are needed") }
 }
 
 /// Says which path an I/O error is about.

@@ -9,6 +9,7 @@ mod error;
 mod export;
 mod files;
 mod hashing;
+mod headroom;
 mod index;
 mod layout;
 mod lock;
@@ -49,6 +50,7 @@ pub use self::writer::{BlobWriter, Receipt};
 
 use self::disk::Disk;
 use self::error::AtPath;
+use self::headroom::Headroom;
 use self::index::Index;
 use self::layout::Layout;
 use self::lock::ProcessLock;
@@ -88,6 +90,7 @@ struct Shared {
     pins: Mutex<BTreeMap<BlobHash, PinRecord>>,
     index: Mutex<Index>,
     scratch: ScratchPool,
+    headroom: Headroom,
     /// Who puts a published blob into place holds one of these, by its hash.
     installs: [Mutex<()>; 16],
     arrivals: Arrivals,
@@ -125,6 +128,7 @@ impl Store {
             pins: Mutex::new(pins::read_all(&layout)?),
             index: Mutex::new(index),
             scratch: ScratchPool::default(),
+            headroom: Headroom::default(),
             installs: Default::default(),
             arrivals: Arrivals::default(),
             layout,
@@ -268,7 +272,7 @@ impl Store {
 
     /// Bytes that may still be written before the reserve is touched.
     pub fn room(&self) -> Result<u64, StoreError> {
-        Ok(self.shared.free_bytes()?.saturating_sub(self.shared.config.reserve_bytes))
+        self.shared.room()
     }
 
     /// Deletes a blob, or forgets a referenced one; never touches a user's file. Says whether there was one.
@@ -331,6 +335,17 @@ impl Shared {
         let root = self.layout.root();
         let disk = rustix::fs::statvfs(root).map_err(|error| StoreError::io(root, error.into()))?;
         Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
+    }
+
+    fn room(&self) -> Result<u64, StoreError> {
+        Ok(self.free_bytes()?.saturating_sub(self.config.reserve_bytes))
+    }
+
+    /// Before so many bytes of payload are written: whether they, their parents and records fit beside the reserve.
+    fn take_room(&self, bytes: u64) -> Result<(), StoreError> {
+        let with_parents = bytes.saturating_add(bytes / 128).saturating_add(4096);
+        let full = |needed| StoreError::DiskFull { needed, path: self.layout.root().to_owned() };
+        self.headroom.take(with_parents, || self.room())?.map_err(full)
     }
 
     /// Whether so many more bytes fit beside the reserve and what the open writers still expect.

@@ -7,7 +7,6 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use p2pweights_protocol::geometry::{Geometry, Span};
@@ -29,8 +28,6 @@ pub(super) const SMALL_BYTES: u64 = limits::BLOCK_MIN_BYTES as u64;
 /// Up to so many files are synced one by one; more of them with everything else on their file system, which takes one write to the
 /// journal instead of one each.
 pub(super) const FEW: usize = 8;
-/// Free space is looked at again after so many bytes were received.
-const SPACE_CHECK_BYTES: u64 = 16 * 1024 * 1024;
 
 /// Whether a blob of this size needs no outboard once it is complete.
 pub(super) fn is_small(geometry: Geometry) -> bool {
@@ -52,7 +49,6 @@ pub(super) struct Arrivals {
     waiting: Mutex<Vec<Arrived>>,
     /// One sync at a time; receiving goes on meanwhile.
     syncing: Mutex<()>,
-    received_since_check: AtomicU64,
 }
 
 /// What became of the small blobs that waited.
@@ -80,7 +76,7 @@ impl Store {
     pub fn receive_small(&self, hash: BlobHash, size: u64, feed: &mut impl Feed) -> Receipt {
         let geometry = Geometry::of(size);
         let Some(whole) = geometry.whole() else { return Receipt { verified_groups: 0, outcome: Ok(()) } };
-        let kept = self.shared.check_space_for_small(size).map_err(ReceiveError::from).and_then(|()| {
+        let kept = self.shared.take_room(size).map_err(ReceiveError::from).and_then(|()| {
             let mut bytes = Vec::with_capacity(size as usize);
             let (_, decoded) = decode_span(hash, geometry, whole, feed, &mut Bytes(&mut bytes));
             decoded.map_err(|error| match error {
@@ -127,17 +123,6 @@ impl State {
 }
 
 impl Shared {
-    fn check_space_for_small(&self, bytes: u64) -> Result<(), StoreError> {
-        let received = self.arrivals.received_since_check.fetch_add(bytes, Ordering::Relaxed);
-        // The first one, too: nobody looked before.
-        if received != 0 && received < SPACE_CHECK_BYTES {
-            return Ok(());
-        }
-        self.check_room(0)?;
-        self.arrivals.received_since_check.store(1, Ordering::Relaxed);
-        Ok(())
-    }
-
     /// Writes a proved blob down, unless somebody else did: that counts, too. `false` if somebody is about to write it in parts.
     fn keep_small(&self, hash: BlobHash, geometry: Geometry, bytes: &[u8]) -> Result<bool, StoreError> {
         let path = self.layout.arrived(hash);

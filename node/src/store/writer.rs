@@ -24,8 +24,6 @@ use super::slot::{Slot, State, locked};
 const WRITE_BYTES: usize = 256 * 1024;
 /// Parents are collected to this many before they are written (4 MiB of data have 256).
 const WRITE_PAIRS: usize = 4096;
-/// Free space is looked at again after so many bytes were received.
-const SPACE_CHECK_BYTES: u64 = 64 * 1024 * 1024;
 
 /// What became of one span.
 #[derive(Debug)]
@@ -48,7 +46,6 @@ pub struct BlobWriter {
     /// One sync at a time; receiving goes on meanwhile.
     syncing: Mutex<()>,
     unsynced_bytes: AtomicU64,
-    received_since_check: AtomicU64,
 }
 
 impl BlobWriter {
@@ -83,7 +80,6 @@ impl BlobWriter {
             outboard,
             syncing: Mutex::new(()),
             unsynced_bytes: AtomicU64::new(0),
-            received_since_check: AtomicU64::new(0),
         });
         state.writer = Arc::downgrade(&writer);
         Ok(writer)
@@ -127,7 +123,7 @@ impl BlobWriter {
             let error = StoreError::WrongSize { hash: self.hash(), known: size, asked };
             return Receipt { verified_groups: 0, outcome: Err(error.into()) };
         }
-        if let Err(error) = self.check_space(self.geometry.bytes_in(span)) {
+        if let Err(error) = self.shared.take_room(self.geometry.bytes_in(span)) {
             return Receipt { verified_groups: 0, outcome: Err(error.into()) };
         }
         let failed_syncs = self.slot.state().failed_syncs;
@@ -261,15 +257,6 @@ impl BlobWriter {
         {
             warn!(%error, "the loss could not be recorded; the next start proves these groups again");
         }
-    }
-
-    fn check_space(&self, bytes: u64) -> Result<(), StoreError> {
-        if self.received_since_check.fetch_add(bytes, Ordering::Relaxed) < SPACE_CHECK_BYTES {
-            return Ok(());
-        }
-        self.shared.check_room(0)?;
-        self.received_since_check.store(0, Ordering::Relaxed);
-        Ok(())
     }
 
     fn io_error(&self, error: io::Error) -> StoreError {

@@ -46,6 +46,9 @@ const REOPEN_MAX: Duration = Duration::from_secs(1);
 /// end.
 const REOPEN_MIN: Duration = Duration::from_millis(50);
 
+/// Room that makes a full disk one to write to again, in bytes: some blocks for each of some sources. With less it would be full at once.
+const ROOM_TO_GO_ON: u64 = 16 * 1024 * 1024;
+
 /// What the data plane reports.
 #[derive(Debug)]
 pub enum Fact {
@@ -58,6 +61,8 @@ pub enum Fact {
         /// Whether there is no room.
         full: bool,
     },
+    /// There is room again.
+    RoomFound,
 }
 
 /// The sender of facts. Bounded; the driver never waits for the data plane, so it always drains.
@@ -141,6 +146,17 @@ impl Transfers {
             asked: BTreeMap::new(),
             waiting: Arc::new(Waiting::default()),
         }
+    }
+
+    /// Looks whether there is room to go on, and reports it if there is.
+    pub fn look_for_room(&self) {
+        let (store, facts) = (self.store.clone(), self.facts.clone());
+        self.tasks.spawn_blocking(move || {
+            if store.room().is_ok_and(|room| room >= ROOM_TO_GO_ON) {
+                // Fails only when the node has ended.
+                let _ = facts.blocking_send(Fact::RoomFound);
+            }
+        });
     }
 
     /// A peer is connected.
