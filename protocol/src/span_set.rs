@@ -38,6 +38,11 @@ impl SpanSet {
         self.runs.iter().map(|(&start, &end)| Span::new(start, end).expect("runs are never empty"))
     }
 
+    /// Number of runs: what the set takes in memory.
+    pub fn run_count(&self) -> usize {
+        self.runs.len()
+    }
+
     /// Adds a span; returns how many of its groups are new.
     pub fn insert(&mut self, span: Span) -> u64 {
         let before = self.groups;

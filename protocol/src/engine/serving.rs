@@ -105,8 +105,12 @@ impl Engine {
             offer.held.remove(span);
             offer.map = HaveMap::of_held(offer.geometry, &offer.held);
             offer.log.clear();
+            let gone = offer.map.held() == 0 && std::mem::take(&mut offer.announced);
             self.injections.forget(blob);
             self.correct_news(blob);
+            if gone {
+                self.emit(Output::Unannounce { blob });
+            }
         }
         if let Some(download) = self.downloads.get_mut(&blob)
             && download.geometry().is_some_and(|geometry| geometry.contains(span))

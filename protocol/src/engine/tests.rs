@@ -357,9 +357,20 @@ fn damage_is_told_and_not_served() {
     assert_eq!(told, Some(vec![0b1111_1110, 0]));
     let input = Input::Requested { peer: peer(1), request: RequestId(1), blob: BLOB, size: SIZE, span: span(0, 16) };
     assert!(bench.put(input).contains(&Output::Refuse { peer: peer(1), request: RequestId(1), no_credit: false }));
+    assert!(!outputs.contains(&Output::Unannounce { blob: BLOB }), "the rest is still there");
     let outputs = bench.put(Input::Command(Command::Withdraw { blob: BLOB }));
     assert!(outputs.contains(&Output::Unannounce { blob: BLOB }));
     assert!(outputs.contains(&Output::Send { peer: peer(1), message: Message::HaveNot { blobs: vec![BLOB] } }));
+}
+
+#[test]
+fn a_blob_of_which_nothing_is_left_is_announced_again_only_when_something_is() {
+    let mut bench = offering();
+    let whole = Geometry::of(SIZE).whole().unwrap();
+    let outputs = bench.put(Input::SpanLost { blob: BLOB, span: whole });
+    assert!(outputs.contains(&Output::Unannounce { blob: BLOB }));
+    assert!(!bench.put(Input::SpanLost { blob: BLOB, span: whole }).contains(&Output::Unannounce { blob: BLOB }));
+    assert!(bench.put(Input::SpanStored { blob: BLOB, size: SIZE, span: whole }).contains(&Output::Announce { blob: BLOB }));
 }
 
 #[test]

@@ -71,6 +71,11 @@ impl Walk {
         }
     }
 
+    /// What the bytes of the current step must hash to.
+    pub fn expected(&self) -> Option<blake3::Hash> {
+        self.expected.last().copied()
+    }
+
     /// Checks the bytes of the current step, all of them, and goes on to the next.
     pub fn check(&mut self, bytes: &[u8]) -> Result<(), Mismatch> {
         let Some(item) = &self.next else { return Ok(()) };
