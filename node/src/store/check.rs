@@ -1,14 +1,18 @@
 //! Looking after the store: proving what it holds, making the index again, counting bytes.
 
 use std::fs;
+use std::ops::ControlFlow;
 use std::os::unix::fs::MetadataExt;
 use std::sync::{Arc, PoisonError};
 
 use p2pweights_protocol::geometry::Span;
 use p2pweights_protocol::ids::BlobHash;
 use p2pweights_protocol::span_set::SpanSet;
+use tracing::warn;
 
+use super::damage::SecondLook;
 use super::error::{ReadError, StoreError};
+use super::reader::BlobReader;
 use super::slot::{Location, locked};
 use super::{Store, scan};
 
@@ -22,7 +26,7 @@ pub struct VerifyReport {
     pub checked_groups: u64,
     /// Groups found damaged; not held any more.
     pub damaged: SpanSet,
-    /// The outboard was damaged and has been made again from the data.
+    /// Parents in the outboard were damaged and have been made again from the data.
     pub outboard_mended: bool,
 }
 
@@ -56,47 +60,144 @@ pub struct DiskUsage {
     pub free_bytes: u64,
 }
 
-impl Store {
-    /// Reads everything held of a blob and proves it. Damaged groups are taken out of what is held; a damaged outboard is made again
-    /// where the data allows it.
-    pub fn verify(&self, hash: BlobHash) -> Result<VerifyReport, StoreError> {
-        let mut report = self.prove_held(hash)?;
-        let slot = self.shared.slot(hash).ok_or(StoreError::Missing(hash))?;
-        let (complete, stored, geometry) = {
+/// What a step of a check came to.
+#[derive(Debug, PartialEq, Eq)]
+pub enum CheckStep {
+    /// So many groups were read. More may come.
+    Proved {
+        /// Groups read and hashed.
+        groups: u64,
+        /// Those that are not held any more.
+        lost: SpanSet,
+        /// Parents were wrong, and have been made again from the data.
+        outboard_mended: bool,
+    },
+    /// All that is held has been read.
+    Finished,
+    /// Stopped by the caller; the next step begins where this one did.
+    Stopped,
+}
+
+/// A check of one blob under way, some groups at a time. What it finds damaged is taken out of what is held at once, so nothing is lost when
+/// it ends early.
+#[derive(Debug)]
+pub struct BlobCheck {
+    store: Store,
+    hash: BlobHash,
+    reader: Option<BlobReader>,
+    next: u64,
+    /// The whole outboard was made again already: once is enough.
+    remade_whole: bool,
+}
+
+impl BlobCheck {
+    /// The first group that has not been looked at.
+    pub fn position(&self) -> u64 {
+        self.next
+    }
+
+    /// Proves the next groups that are held, so many at most. Where an outboard has to be made again from much data, `go_on` hears of each
+    /// part read and may stop it.
+    pub fn step(&mut self, groups: u64, go_on: &mut dyn FnMut(u64) -> ControlFlow<()>) -> Result<CheckStep, StoreError> {
+        let slot = self.store.shared.slot(self.hash).ok_or(StoreError::Missing(self.hash))?;
+        let (held, remakes) = {
             let state = slot.state();
-            (state.is_complete(), state.reference().is_none(), state.geometry)
+            let rest = state.geometry.whole().and_then(|whole| Span::new(self.next, whole.end()));
+            let run = rest.and_then(|rest| state.held.overlaps(rest).next());
+            (run.map(|run| run.prefix(groups.max(1))), state.is_complete() && state.reference().is_none())
         };
-        if !report.damaged.is_empty() && complete && stored && scan::mend_outboard(&self.shared.layout, hash, geometry)? {
-            report = VerifyReport { outboard_mended: true, ..self.prove_held(hash)? };
+        let Some(span) = held else {
+            // One that was withdrawn holds nothing, and is not well for that.
+            return match slot.withdrawn() {
+                Some(withdrawn) => Err(StoreError::Changed { path: withdrawn.path }),
+                None => Ok(CheckStep::Finished),
+            };
+        };
+        let reader = match self.reader.take().map_or_else(|| self.store.reader(self.hash), Ok) {
+            Ok(reader) => reader,
+            Err(error @ StoreError::Io { .. }) => {
+                let lost = self.store.missing_files(self.hash)?.ok_or(error)?;
+                return Ok(CheckStep::Proved { groups: 0, lost, outboard_mended: false });
+            }
+            Err(error) => return Err(error),
+        };
+        reader.files().forget_cached(span);
+        let mut look = match self.prove(&reader, span) {
+            Ok(look) => look,
+            // Somebody else took some of it out meanwhile.
+            Err(ReadError::NotHeld { .. }) => {
+                return Ok(CheckStep::Proved { groups: 0, lost: SpanSet::new(), outboard_mended: false });
+            }
+            Err(error) => return Err(error.of_store(self.hash, &self.store.shared.layout.data(self.hash))),
+        };
+        if look.high_parent && remakes && !std::mem::replace(&mut self.remade_whole, true) {
+            let mut stopped = false;
+            let mut watched = |bytes| {
+                let flow = go_on(bytes);
+                stopped |= flow.is_break();
+                flow
+            };
+            let made = scan::mend_outboard(&self.store.shared.layout, self.hash, reader.geometry(), &mut watched)?;
+            if stopped {
+                self.remade_whole = false;
+                return Ok(CheckStep::Stopped);
+            }
+            if made {
+                // The next step opens the new one.
+                return Ok(CheckStep::Proved { groups: 0, lost: SpanSet::new(), outboard_mended: true });
+            }
         }
-        for span in report.damaged.runs() {
-            self.quarantine(hash, span)?;
+        let lost: SpanSet = look.proved.gaps(span).into_iter().collect();
+        if !lost.is_empty() {
+            self.store.quarantine_all(self.hash, &lost)?;
+        }
+        self.next = span.end();
+        self.reader = (!reader.is_reference() || lost.is_empty()).then_some(reader);
+        Ok(CheckStep::Proved { groups: span.groups(), lost, outboard_mended: std::mem::take(&mut look.outboard_mended) })
+    }
+
+    /// Where a disk cannot read all of a span, single groups are tried: what it reads of them is good, and the rest can be written anew,
+    /// unless it reads nothing at all.
+    fn prove(&self, reader: &BlobReader, span: Span) -> Result<SecondLook, ReadError> {
+        let error = match self.store.look_again(reader, span) {
+            Err(ReadError::Io(error)) => error,
+            look => return look,
+        };
+        let mut proved = SpanSet::new();
+        for group in (span.start()..span.end()).filter_map(|group| Span::new(group, group + 1)) {
+            match reader.proof(group) {
+                Ok(proof) => proof.proved.runs().for_each(|run| _ = proved.insert(run)),
+                Err(ReadError::Io(_)) => (),
+                Err(error) => return Err(error),
+            }
+        }
+        if proved.is_empty() {
+            return Err(ReadError::Io(error));
+        }
+        warn!(hash = %self.hash.short(), %error, unreadable = span.groups() - proved.groups(), "the disk cannot read all of a blob");
+        Ok(SecondLook { proved, ..SecondLook::default() })
+    }
+}
+
+impl Store {
+    /// Reads everything held of a blob and proves it. Damaged groups are taken out of what is held; damaged parents are made again where the
+    /// data allows it.
+    pub fn verify(&self, hash: BlobHash) -> Result<VerifyReport, StoreError> {
+        let mut check = self.check(hash, 0);
+        let mut report = VerifyReport::default();
+        while let CheckStep::Proved { groups, lost, outboard_mended } =
+            check.step(STEP_GROUPS, &mut |_| ControlFlow::Continue(()))?
+        {
+            report.checked_groups += groups;
+            report.outboard_mended |= outboard_mended;
+            lost.runs().for_each(|run| _ = report.damaged.insert(run));
         }
         Ok(report)
     }
 
-    fn prove_held(&self, hash: BlobHash) -> Result<VerifyReport, StoreError> {
-        let reader = self.reader(hash)?;
-        let held = self.blob(hash).map(|status| status.held).unwrap_or_default();
-        let mut report = VerifyReport::default();
-        let steps = held.runs().flat_map(|run| {
-            (run.start()..run.end())
-                .step_by(STEP_GROUPS as usize)
-                .filter_map(move |at| Span::new(at, run.end().min(at + STEP_GROUPS)))
-        });
-        for step in steps {
-            let proved = match reader.prove(step) {
-                Ok(proved) => proved,
-                // Quarantined by somebody else meanwhile.
-                Err(ReadError::NotHeld { .. }) => continue,
-                Err(error) => return Err(error.of_store(hash, &self.shared.layout.data(hash))),
-            };
-            report.checked_groups += step.groups();
-            proved.gaps(step).into_iter().for_each(|gap| {
-                report.damaged.insert(gap);
-            });
-        }
-        Ok(report)
+    /// Begins to prove what is held of a blob, from this group on.
+    pub fn check(&self, hash: BlobHash, from: u64) -> BlobCheck {
+        BlobCheck { store: self.clone(), hash, reader: None, next: from, remade_whole: false }
     }
 
     /// Looks at all files again and makes the index from them. Blobs somebody is writing to are left as they are.

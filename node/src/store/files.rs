@@ -2,17 +2,27 @@
 
 use std::fs::File;
 use std::io::{self, Write};
+#[cfg(target_os = "linux")]
+use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
 use p2pweights_protocol::geometry::{Geometry, Span};
 use p2pweights_protocol::ids::BlobHash;
 use p2pweights_protocol::span_set::SpanSet;
-use p2pweights_protocol::verify::{EncodeError, OutboardBuilder, encode_span, outboard_bytes};
+use p2pweights_protocol::verify::{EncodeError, OutboardBuilder, Remade, encode_span, outboard_bytes, remake_parents};
 
 use super::error::{AtPath, StoreError};
 use super::layout::Layout;
 use super::small::is_small;
+
+/// What can be proved of a span.
+#[derive(Debug, Default)]
+pub(super) struct Proof {
+    pub(super) proved: SpanSet,
+    /// The groups below each parent that is wrong.
+    pub(super) bad_parents: Vec<Span>,
+}
 
 /// Where a blob's parents are.
 #[derive(Debug)]
@@ -98,6 +108,12 @@ impl BlobFiles {
 
     /// Which groups of `span` can be proved. An error means that the disk could not be read, not that it holds the wrong bytes.
     pub(super) fn prove(&self, span: Span) -> io::Result<SpanSet> {
+        self.proof(span).map(|proof| proof.proved)
+    }
+
+    /// The same, and where the outboard is to blame.
+    pub(super) fn proof(&self, span: Span) -> io::Result<Proof> {
+        let mut bad_parents = Vec::new();
         let mut proved = SpanSet::new();
         let mut rest = Some(span);
         while let Some(span) = rest {
@@ -112,8 +128,40 @@ impl BlobFiles {
             if let Some(good) = Span::new(span.start(), bad.start()) {
                 proved.insert(good);
             }
+            // A wrong group is blamed alone: the parent above it was right.
+            if bad.groups() > 1 && matches!(self.pairs, Pairs::Filed(Some(_))) {
+                bad_parents.push(bad);
+            }
             rest = Span::new(bad.end(), span.end());
         }
-        Ok(proved)
+        Ok(Proof { proved, bad_parents })
+    }
+
+    /// Looks for the first parent that does not prove above the groups of a span, and makes it and those below it again.
+    pub(super) fn remake_parents(&self, span: Span) -> io::Result<Remade> {
+        match &self.pairs {
+            Pairs::Filed(Some(outboard)) => remake_parents(&self.data, outboard, self.hash, self.geometry, span),
+            _ => Ok(Remade::Sound),
+        }
+    }
+
+    /// Has the next reading come from the disk: what the system remembers of a file does not rot with it.
+    pub(super) fn forget_cached(&self, span: Span) {
+        let range = self.geometry.byte_range(span);
+        let files = [Some((&self.data, range.start, range.end - range.start)), self.outboard().map(|file| (file, 0, 0))];
+        for (file, offset, length) in files.into_iter().flatten() {
+            // Advice: where it is not taken, memory is read, and the disk another time.
+            #[cfg(target_os = "linux")]
+            let _ = rustix::fs::fadvise(file, offset, NonZeroU64::new(length), rustix::fs::Advice::DontNeed);
+            #[cfg(not(target_os = "linux"))]
+            let _ = (file, offset, length);
+        }
+    }
+
+    fn outboard(&self) -> Option<&File> {
+        match &self.pairs {
+            Pairs::Filed(file) => file.as_ref(),
+            Pairs::Made { .. } => None,
+        }
     }
 }

@@ -4,6 +4,7 @@
 //! clock. Layout, order of durability and promises: `docs/store.md`.
 
 mod check;
+mod damage;
 mod disk;
 mod error;
 mod export;
@@ -36,7 +37,8 @@ use p2pweights_protocol::ids::{BlobHash, Sha256};
 use p2pweights_protocol::limits;
 use p2pweights_protocol::span_set::SpanSet;
 
-pub use self::check::{DiskUsage, RebuildReport, VerifyReport};
+pub use self::check::{BlobCheck, CheckStep, DiskUsage, RebuildReport, VerifyReport};
+pub use self::damage::{Loss, Repair};
 pub use self::error::{ReadError, ReceiveError, StoreError};
 pub use self::export::{Export, ExportError, Exports};
 pub use self::pins::PinRecord;
@@ -94,6 +96,7 @@ struct Shared {
     /// Who puts a published blob into place holds one of these, by its hash.
     installs: [Mutex<()>; 16],
     arrivals: Arrivals,
+    losses: damage::LossListener,
     _lock: ProcessLock,
 }
 
@@ -131,6 +134,7 @@ impl Store {
             headroom: Headroom::default(),
             installs: Default::default(),
             arrivals: Arrivals::default(),
+            losses: damage::LossListener::default(),
             layout,
             config,
             _lock: lock,
@@ -248,6 +252,9 @@ impl Store {
         }
         if state.held.is_empty() && state.pending.is_empty() {
             // Nothing proved contradicts the new size.
+            if state.geometry.size() != size {
+                state.damaged = SpanSet::new();
+            }
             state.geometry = Geometry::of(size);
         }
         state.check_size(hash, size)?;
@@ -260,14 +267,6 @@ impl Store {
             shared.note(&slot);
         }
         opened
-    }
-
-    /// Takes groups out of what is held, because they were found damaged. A referenced blob is withdrawn whole, until it is published again.
-    pub fn quarantine(&self, hash: BlobHash, span: p2pweights_protocol::geometry::Span) -> Result<(), StoreError> {
-        let slot = self.shared.slot(hash).ok_or(StoreError::Missing(hash))?;
-        slot.lose(&self.shared.layout, span)?;
-        self.shared.note(&slot);
-        Ok(())
     }
 
     /// Bytes that may still be written before the reserve is touched.

@@ -25,6 +25,8 @@ pub(super) enum Mark {
     Durable,
     /// Not held any more: found damaged, or a sync failed.
     Lost,
+    /// Found damaged, and to be had again. Groups lost so stand in a [`Mark::Lost`], too, for a program that does not know this mark.
+    Damaged,
 }
 
 /// What a progress file adds up to.
@@ -36,6 +38,10 @@ pub(super) struct Progress {
     pub(super) durable: SpanSet,
     /// Groups to be proved again.
     pub(super) written: SpanSet,
+    /// Groups that were found damaged and have not come again.
+    pub(super) damaged: SpanSet,
+    /// A record could not be read: of any group it may have said anything.
+    pub(super) rotten: bool,
 }
 
 impl Progress {
@@ -48,9 +54,11 @@ impl Progress {
         }
         let size = u64_at(header, 8);
         let groups = Geometry::of(size).groups();
-        let (mut durable, mut written) = (SpanSet::new(), SpanSet::new());
+        let mut rotten = false;
+        let (mut durable, mut written, mut damaged) = (SpanSet::new(), SpanSet::new(), SpanSet::new());
         for record in records.as_chunks::<RECORD_BYTES>().0 {
             if record[24..] != checksum(hash, &record[..24]) {
+                rotten = true;
                 continue;
             }
             let Ok(span) = Span::try_from((u64_at(record, 8), u64_at(record, 16))) else { continue };
@@ -64,23 +72,33 @@ impl Progress {
                 2 => {
                     durable.insert(span);
                     written.remove(span);
+                    damaged.remove(span);
                 }
-                3 => {
+                kind @ (3 | 4) => {
                     durable.remove(span);
                     written.remove(span);
+                    if kind == 4 {
+                        damaged.insert(span);
+                    }
                 }
                 _ => {}
             }
         }
-        Some(Self { size, durable, written })
+        Some(Self { size, durable, written, damaged, rotten })
     }
 }
 
 /// Writes a progress file which says just this, in place of any other.
-pub(super) fn write_progress(layout: &Layout, hash: BlobHash, size: u64, durable: &SpanSet) -> Result<(), StoreError> {
+pub(super) fn write_progress(
+    layout: &Layout,
+    hash: BlobHash,
+    size: u64,
+    durable: &SpanSet,
+    damaged: &SpanSet,
+) -> Result<(), StoreError> {
     let mut contents = header(hash, size).to_vec();
-    for span in durable.runs() {
-        contents.extend_from_slice(&record(hash, Mark::Durable, span));
+    for (mark, spans) in [(Mark::Durable, durable), (Mark::Damaged, damaged)] {
+        spans.runs().for_each(|span| contents.extend_from_slice(&record(hash, mark, span)));
     }
     layout.write_whole(&layout.progress(hash), &contents)
 }
@@ -130,6 +148,7 @@ fn record(hash: BlobHash, mark: Mark, span: Span) -> [u8; RECORD_BYTES] {
         Mark::Written => 1,
         Mark::Durable => 2,
         Mark::Lost => 3,
+        Mark::Damaged => 4,
     };
     bytes[8..16].copy_from_slice(&span.start().to_le_bytes());
     bytes[16..24].copy_from_slice(&span.groups().to_le_bytes());
@@ -171,9 +190,10 @@ mod tests {
     fn golden_bytes() {
         let hash = BlobHash::of(b"weights");
         assert_eq!(
-            hex::encode(file(hash, &[(Mark::Durable, span(2, 5))])),
+            hex::encode(file(hash, &[(Mark::Durable, span(2, 5)), (Mark::Damaged, span(7, 8))])),
             "7032707770726701000019000000000000000000000000004c178fb09d588666\
-             02000000000000000200000000000000030000000000000085b0638050950f18"
+             02000000000000000200000000000000030000000000000085b0638050950f18\
+             0400000000000000070000000000000001000000000000009dc1cfecc9501f8c"
         );
     }
 
@@ -187,11 +207,15 @@ mod tests {
             (Mark::Lost, span(2, 3)),
             (Mark::Lost, span(11, 12)),
             (Mark::Durable, span(99, 101)),
+            (Mark::Durable, span(20, 30)),
+            (Mark::Damaged, span(22, 26)),
+            (Mark::Durable, span(23, 24)),
         ];
         let progress = Progress::parse(hash, &file(hash, &marks)).unwrap();
         assert_eq!(progress.size, SIZE);
-        assert_eq!(progress.durable, [span(0, 2), span(3, 6)].into_iter().collect());
+        assert_eq!(progress.durable, [span(0, 2), span(3, 6), span(20, 22), span(23, 24), span(26, 30)].into_iter().collect());
         assert_eq!(progress.written, [span(6, 11)].into_iter().collect());
+        assert_eq!(progress.damaged, [span(22, 23), span(24, 26)].into_iter().collect());
     }
 
     #[test]

@@ -11,7 +11,6 @@ use std::sync::Arc;
 use p2pweights_protocol::geometry::Geometry;
 use p2pweights_protocol::ids::{BlobHash, Sha256};
 use p2pweights_protocol::limits;
-use p2pweights_protocol::span_set::SpanSet;
 use p2pweights_protocol::verify::{OutboardBuilder, outboard_bytes};
 use sha2::Digest;
 use thiserror::Error;
@@ -162,8 +161,7 @@ impl Store {
         {
             let mut state = slot.state();
             state.geometry = geometry;
-            state.held = geometry.whole().map(SpanSet::from).unwrap_or_default();
-            state.pending = SpanSet::new();
+            state.set_whole();
             state.withdrawn = None;
             state.log = None;
             if let Some(path) = state.arrived.take() {

@@ -9,7 +9,7 @@ use p2pweights_protocol::ids::BlobHash;
 use p2pweights_protocol::verify::EncodeError;
 
 use super::error::{AtPath, ReadError, StoreError};
-use super::files::BlobFiles;
+use super::files::{BlobFiles, Proof};
 use super::layout::Layout;
 use super::published::{FileStamp, PublishedRecord};
 use super::slot::Slot;
@@ -91,11 +91,15 @@ impl BlobReader {
     }
 
     /// Which groups of a span can be proved from the disk now.
-    pub(super) fn prove(&self, span: Span) -> Result<p2pweights_protocol::span_set::SpanSet, ReadError> {
+    pub(super) fn proof(&self, span: Span) -> Result<Proof, ReadError> {
         self.check(span)?;
-        let proved = self.files.prove(span).map_err(ReadError::Io)?;
+        let proof = self.files.proof(span).map_err(ReadError::Io)?;
         self.check_stamp()?;
-        Ok(proved)
+        Ok(proof)
+    }
+
+    pub(super) fn files(&self) -> &BlobFiles {
+        &self.files
     }
 
     fn check(&self, span: Span) -> Result<(), ReadError> {

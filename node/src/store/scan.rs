@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, Read, Write};
+use std::ops::ControlFlow;
 
 use p2pweights_protocol::geometry::{Geometry, Span};
 use p2pweights_protocol::ids::BlobHash;
@@ -124,29 +125,52 @@ fn outboard_fits(geometry: Geometry, found: u64) -> bool {
 fn load_complete(layout: &Layout, hash: BlobHash, published: Option<PublishedRecord>, size: u64) -> Result<Slot, StoreError> {
     let geometry = Geometry::of(size);
     let found = fs::metadata(layout.outboard(hash)).map_or(0, |metadata| metadata.len());
-    if outboard_fits(geometry, found) || mend_outboard(layout, hash, geometry)? {
+    if outboard_fits(geometry, found) || mend_outboard(layout, hash, geometry, &mut |_| ControlFlow::Continue(()))? {
         return Ok(Slot::complete(hash, geometry, published));
     }
     warn!(hash = %hash.short(), "the data is not that of the blob; nothing of it is held");
-    write_progress(layout, hash, size, &SpanSet::new())?;
-    Ok(Slot::new(hash, geometry, SpanSet::new(), None))
+    let damaged = geometry.whole().map(SpanSet::from).unwrap_or_default();
+    write_progress(layout, hash, size, &SpanSet::new(), &damaged)?;
+    let slot = Slot::new(hash, geometry, SpanSet::new(), None);
+    slot.state().damaged = damaged;
+    Ok(slot)
 }
 
 /// Makes the outboard of a stored blob again from its data; false if the data is not that of the blob.
-pub(super) fn mend_outboard(layout: &Layout, hash: BlobHash, geometry: Geometry) -> Result<bool, StoreError> {
+/// `go_on` is told how much has been read each time, and asked whether to read more.
+pub(super) fn mend_outboard(
+    layout: &Layout,
+    hash: BlobHash,
+    geometry: Geometry,
+    go_on: &mut dyn FnMut(u64) -> ControlFlow<()>,
+) -> Result<bool, StoreError> {
     let path = layout.data(hash);
     let data = File::open(&path).at(&path)?;
-    let Some(temp) = make_outboard(layout, hash, geometry, &data)? else { return Ok(false) };
+    let Some(temp) = make_outboard(layout, hash, geometry, Watched { file: &data, go_on })? else { return Ok(false) };
     layout.move_into_place(&temp, &layout.outboard(hash))?;
     info!(hash = %hash.short(), "outboard made again from the data");
     Ok(true)
+}
+
+/// A file that is read as long as it may be.
+struct Watched<'a> {
+    file: &'a File,
+    go_on: &'a mut dyn FnMut(u64) -> ControlFlow<()>,
+}
+
+impl Read for Watched<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.file.read(buffer)?;
+        // Any error will do, as long as it is not one after which a reader tries again.
+        if (self.go_on)(count as u64).is_break() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(count) }
+    }
 }
 
 fn make_outboard(
     layout: &Layout,
     hash: BlobHash,
     geometry: Geometry,
-    data: &File,
+    data: Watched<'_>,
 ) -> Result<Option<std::path::PathBuf>, StoreError> {
     let temp = layout.temp();
     let mut out = BufWriter::new(layout.disk().create_new(&temp).at(&temp)?);
@@ -173,17 +197,33 @@ fn load_partial(
     let everything = |size| Geometry::of(size).whole().map(SpanSet::from).unwrap_or_default();
     let known = match Progress::parse(hash, progress) {
         // Cut short by something else than us: believe nothing.
-        Some(known) if data_bytes != known.size => {
+        Some(mut known) if data_bytes != known.size => {
+            known.durable.runs().for_each(|run| _ = known.damaged.insert(run));
             Progress { durable: SpanSet::new(), written: everything(known.size.min(data_bytes)), ..known }
+        }
+        // What the record said of is not lost for that.
+        Some(mut known) if known.rotten => {
+            warn!(hash = %hash.short(), "progress file damaged: proving again what it says nothing of");
+            for run in everything(known.size).runs() {
+                let silent: SpanSet = known.durable.gaps(run).into_iter().collect();
+                silent.runs().for_each(|run| _ = known.written.insert(run));
+            }
+            known
         }
         Some(known) => known,
         None => {
             warn!(hash = %hash.short(), "progress file unreadable: proving the whole blob again");
-            Progress { size: data_bytes, durable: SpanSet::new(), written: everything(data_bytes) }
+            Progress {
+                size: data_bytes,
+                durable: SpanSet::new(),
+                written: everything(data_bytes),
+                damaged: SpanSet::new(),
+                rotten: false,
+            }
         }
     };
     let geometry = Geometry::of(known.size);
-    let mut held = known.durable;
+    let (mut held, mut damaged) = (known.durable, known.damaged);
     let within = geometry.whole();
     let doubtful: Vec<Span> = known.written.runs().filter_map(|run| run.intersection(within?)).collect();
     if !doubtful.is_empty() && layout.outboard(hash).exists() | (outboard_bytes(geometry) == 0) {
@@ -196,9 +236,10 @@ fn load_partial(
         }
         if !proved.is_empty() {
             sync_parts(layout, hash, geometry)?;
-            proved.runs().for_each(|run| {
+            for run in proved.runs() {
                 held.insert(run);
-            });
+                damaged.remove(run);
+            }
         }
         info!(hash = %hash.short(), doubtful = known.written.groups(), proved = proved.groups(), "proved what was in flight");
     }
@@ -206,9 +247,11 @@ fn load_partial(
         layout.remove_if_there(&layout.progress(hash))?;
         layout.sync_folder_of(&layout.progress(hash))?;
     } else {
-        write_progress(layout, hash, geometry.size(), &held)?;
+        write_progress(layout, hash, geometry.size(), &held, &damaged)?;
     }
-    Ok(Slot::new(hash, geometry, held, published))
+    let slot = Slot::new(hash, geometry, held, published);
+    slot.state().damaged = damaged;
+    Ok(slot)
 }
 
 /// Makes data and outboard durable.

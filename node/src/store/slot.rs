@@ -8,12 +8,17 @@ use p2pweights_protocol::ids::BlobHash;
 use p2pweights_protocol::span_set::SpanSet;
 use tracing::warn;
 
-use super::error::StoreError;
+use super::error::{AtPath, StoreError};
 use super::index::CatalogEntry;
 use super::layout::Layout;
 use super::progress::{Mark, ProgressLog, write_progress};
 use super::published::{PublishMode, PublishedRecord};
 use super::writer::BlobWriter;
+
+/// Damaged groups of one blob that are taken out one by one; damage found beyond that takes whole blocks with it.
+const DAMAGED_SINGLY: u64 = 4096;
+/// So many blocks at most: with the groups taken singly it makes less than half a megabyte of a blob that is damaged all over.
+const DAMAGED_BLOCKS: u64 = 4096;
 
 /// Takes a lock even if another thread panicked with it: every change under these locks is complete at every point where it may panic.
 pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -62,7 +67,7 @@ pub(super) struct Slot {
     state: Mutex<State>,
 }
 
-/// Invariants: `held` and `pending` have no group in common and none beyond the geometry; a stored blob with a group missing has a
+/// Invariants: `held` has no group in common with `pending` or `damaged`, and none of them has one beyond the geometry; a stored blob with a group missing has a
 /// progress file; `log` is there only while a writer is.
 #[derive(Debug)]
 pub(super) struct State {
@@ -71,6 +76,8 @@ pub(super) struct State {
     pub(super) held: SpanSet,
     /// Proved and written, but not synced.
     pub(super) pending: SpanSet,
+    /// Found damaged, and not come again since.
+    pub(super) damaged: SpanSet,
     /// Counts failed syncs: whoever began writing before one must not believe in its own writes.
     pub(super) failed_syncs: u64,
     pub(super) log: Option<ProgressLog>,
@@ -89,6 +96,7 @@ impl Slot {
             geometry,
             held,
             pending: SpanSet::new(),
+            damaged: SpanSet::new(),
             failed_syncs: 0,
             log: None,
             writer: Weak::new(),
@@ -145,33 +153,42 @@ impl Slot {
         Some(Withdrawn { hash: self.hash, path, reason: state.withdrawn.clone()? })
     }
 
-    /// Takes groups out of what is held, now and for the next start. A referenced blob is withdrawn whole: nobody can mend it but its owner.
-    pub(super) fn lose(&self, layout: &Layout, span: Span) -> Result<(), StoreError> {
+    /// Takes groups out of what is held, now and for the next start, and returns which those are. A referenced blob is withdrawn whole:
+    /// nobody can mend it but its owner.
+    pub(super) fn lose(&self, layout: &Layout, spans: &SpanSet) -> (SpanSet, Result<(), StoreError>) {
         let mut state = self.state();
+        let state = &mut *state;
         if state.removed {
-            return Ok(());
+            return (SpanSet::new(), Ok(()));
         }
         if state.reference().is_some() {
-            state.withdraw(self.hash, format!("its bytes do not match its hash in groups {span:?}"));
-            return Ok(());
+            let held = state.held.clone();
+            let first = spans.runs().next();
+            state.withdraw(
+                self.hash,
+                first.map_or_else(String::new, |span| format!("its bytes do not match its hash in groups {span:?}")),
+            );
+            return (held, Ok(()));
         }
         if let Some(path) = state.arrived.take() {
-            state.pending = SpanSet::new();
-            return layout.remove_if_there(&path).map(drop);
+            return (std::mem::take(&mut state.pending), layout.remove_if_there(&path).map(drop));
         }
-        let state = &mut *state;
-        // A record that reaches beyond the blob would not count at the next start.
-        let Some(span) = state.geometry.whole().and_then(|whole| whole.intersection(span)) else { return Ok(()) };
-        let lost = state.held.remove(span) + state.pending.remove(span);
-        if lost == 0 {
-            return Ok(());
+        let lost = state.take_out(spans);
+        if lost.is_empty() {
+            return (lost, Ok(()));
         }
-        warn!(hash = %self.hash.short(), ?span, lost, "damaged groups are not held any more");
+        warn!(hash = %self.hash.short(), groups = lost.groups(), first = ?lost.runs().next(), "damaged groups are not held any more");
+        let recorded = self.record_loss(layout, state, &lost);
+        (lost, recorded)
+    }
+
+    fn record_loss(&self, layout: &Layout, state: &mut State, lost: &SpanSet) -> Result<(), StoreError> {
+        let path = layout.progress(self.hash);
         if let Some(log) = &mut state.log {
-            let path = layout.progress(self.hash);
-            return log.append(Mark::Lost, [span]).and_then(|()| log.file().sync()).map_err(|e| StoreError::io(&path, e));
+            let appended = log.append(Mark::Lost, lost.runs()).and_then(|()| log.append(Mark::Damaged, lost.runs()));
+            return appended.and_then(|()| log.file().sync()).at(&path);
         }
-        write_progress(layout, self.hash, state.geometry.size(), &state.held)?;
+        write_progress(layout, self.hash, state.geometry.size(), &state.held, &state.damaged)?;
         if state.writer.strong_count() > 0 {
             state.log = Some(ProgressLog::open(layout, self.hash)?);
         }
@@ -180,6 +197,45 @@ impl Slot {
 }
 
 impl State {
+    /// Moves what is held of these groups to what is damaged. Where there is damage all over, whole blocks go: a disk that bad is no place
+    /// for what lies between, and a list of every second group of a large blob would fill the memory.
+    fn take_out(&mut self, spans: &SpanSet) -> SpanSet {
+        let Some(whole) = self.geometry.whole() else { return SpanSet::new() };
+        let mut lost = SpanSet::new();
+        for span in spans.runs().filter_map(|span| whole.intersection(span)) {
+            let span = if self.damaged.groups() < DAMAGED_SINGLY { span } else { self.block_around(span) };
+            for set in [&mut self.held, &mut self.pending] {
+                let gone: Vec<Span> = set.overlaps(span).collect();
+                for run in gone {
+                    set.remove(run);
+                    self.damaged.insert(run);
+                    lost.insert(run);
+                }
+            }
+        }
+        lost
+    }
+
+    /// The blocks in which a span lies, of which a blob has [`DAMAGED_BLOCKS`] at most.
+    fn block_around(&self, span: Span) -> Span {
+        let groups = self.geometry.groups();
+        let block = groups.div_ceil(DAMAGED_BLOCKS);
+        let (start, end) = (span.start() / block * block, (span.end().div_ceil(block) * block).min(groups));
+        Span::new(start, end).unwrap_or(span)
+    }
+
+    /// All of it is held from now on.
+    pub(super) fn set_whole(&mut self) {
+        self.held = self.geometry.whole().map(SpanSet::from).unwrap_or_default();
+        (self.pending, self.damaged) = (SpanSet::new(), SpanSet::new());
+    }
+
+    /// Whether it was complete before damage was found.
+    pub(super) fn is_under_repair(&self) -> bool {
+        let groups = self.held.groups() + self.damaged.groups();
+        !self.removed && self.reference().is_none() && !self.damaged.is_empty() && groups == self.geometry.groups()
+    }
+
     pub(super) fn is_complete(&self) -> bool {
         !self.removed && self.withdrawn.is_none() && self.held.groups() == self.geometry.groups()
     }
@@ -215,5 +271,38 @@ impl State {
             self.held = SpanSet::new();
             self.withdrawn = Some(reason);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use p2pweights_protocol::geometry::GROUP_BYTES;
+
+    use super::*;
+
+    /// A blob of 100 GB of which every second group is bad.
+    #[test]
+    fn damage_all_over_takes_little_memory_and_an_end() {
+        let geometry = Geometry::of(100_000_000_000 / GROUP_BYTES * GROUP_BYTES);
+        let slot = Slot::complete(BlobHash([1; 32]), geometry, None);
+        let mut state = slot.state();
+        let (mut at, mut takes) = (0, 0);
+        while at < geometry.groups() {
+            // A check reads what is held, a step at a time.
+            let rest = Span::new(at, geometry.groups()).expect("not empty");
+            let Some(step) = state.held.overlaps(rest).next().map(|run| run.prefix(64)) else { break };
+            let bad = (step.start()..step.end()).filter(|group| group % 2 == 1).filter_map(|group| Span::new(group, group + 1));
+            let bad: SpanSet = bad.collect();
+            if !bad.is_empty() {
+                state.take_out(&bad);
+                takes += 1;
+            }
+            at = step.end();
+        }
+        let bound = (DAMAGED_SINGLY + DAMAGED_BLOCKS) as usize;
+        assert!(state.damaged.run_count() <= bound && state.held.run_count() <= bound);
+        assert!(takes <= DAMAGED_SINGLY + DAMAGED_BLOCKS, "{takes} times something was written down");
+        assert_eq!(state.held.groups() + state.damaged.groups(), geometry.groups());
+        assert!(state.is_under_repair());
     }
 }

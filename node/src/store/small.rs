@@ -142,6 +142,7 @@ impl Shared {
         }
         state.geometry = geometry;
         state.pending = geometry.whole().into_iter().collect();
+        state.damaged = SpanSet::new();
         state.arrived = Some(path.clone());
         drop(state);
         locked(&self.arrivals.waiting).push(Arrived { slot, path, had_parts });
@@ -206,7 +207,7 @@ impl Shared {
                 self.layout.remove_if_there(&self.layout.outboard(slot.hash))?;
                 self.layout.sync_folder_of(&self.layout.progress(slot.hash))?;
             }
-            state.held = std::mem::take(&mut state.pending);
+            state.set_whole();
             drop(state);
             stored.push(slot);
         }

@@ -54,7 +54,7 @@ impl BlobWriter {
         let (layout, hash, geometry) = (&shared.layout, slot.hash, state.geometry);
         layout.make_blob_folder(hash)?;
         // The progress file first: data without one would pass for complete.
-        write_progress(layout, hash, geometry.size(), &state.held)?;
+        write_progress(layout, hash, geometry.size(), &state.held, &state.damaged)?;
         let open_sized = |path: std::path::PathBuf, size: u64| {
             let file = layout.disk().open_or_create(&path).at(&path)?;
             if file.len().at(&path)? != size {
@@ -225,6 +225,7 @@ impl BlobWriter {
         let durable = still_pending(&state);
         for run in durable.runs() {
             state.pending.remove(run);
+            state.damaged.remove(run);
             state.held.insert(run);
         }
         Ok(durable)

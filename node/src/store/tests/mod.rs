@@ -2,6 +2,7 @@
 
 mod damage;
 mod export;
+mod flips;
 mod index;
 mod partial;
 mod publish;
