@@ -48,6 +48,15 @@ Examples:
 
 Interrupted or out of disk? Run the same command again: what was verified is not fetched twice.";
 
+const VERIFY_EXAMPLES: &str = "\
+Examples:
+  p2pweights verify                                  everything in the store, with a node running or without
+  p2pweights verify HASH                             one model or blob
+  p2pweights verify --mend                           and fetch again what is damaged
+
+What is damaged is not served any more from the moment it is found; Ctrl-C loses nothing of that. A running node fetches it
+again by itself, and reads everything again in the background: `p2pweights status` shows both.";
+
 /// Mirror and fetch open model weights from each other, every byte proved.
 #[derive(Debug, Parser)]
 #[command(name = "p2pweights", version, after_help = EXAMPLES, max_term_width = 120, arg_required_else_help = true)]
@@ -106,6 +115,7 @@ pub enum Verb {
     /// Show the peers connected to the running node
     Peers,
     /// Read the store again and prove every byte
+    #[command(after_help = VERIFY_EXAMPLES)]
     Verify(VerifyArguments),
     /// Remove a model or blob from the store; published files themselves stay
     Remove(RemoveArguments),
@@ -256,8 +266,23 @@ pub struct ShowArguments {
 #[derive(Debug, Args)]
 pub struct VerifyArguments {
     /// Hash of a model or blob; everything if left out
-    #[arg(value_name = "HASH", value_parser = checked_hash)]
+    #[arg(value_name = "HASH", value_parser = checked_hash, conflicts_with = "all")]
     pub hash: Option<String>,
+    /// Everything: the same as no hash
+    #[arg(long)]
+    pub all: bool,
+    /// Fetch again what is damaged, and wait for it
+    #[arg(long)]
+    pub mend: bool,
+    /// Provider to ask besides those found, ending in /p2p/<peer id>; may be repeated
+    #[arg(long, value_name = "MULTIADDR", value_parser = checked_peer, requires = "mend")]
+    pub peer: Vec<String>,
+    /// Network flags, for --mend where no node runs.
+    #[command(flatten)]
+    pub network: NetworkArguments,
+    /// Give up mending a blob when nothing has arrived for this long
+    #[arg(long, value_name = "SECS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
+    pub timeout: u64,
 }
 
 /// `remove`

@@ -1,11 +1,11 @@
-//! How a fetch or a publish is shown while it runs: bars on a terminal, plain lines when piped, JSON lines when asked for.
+//! How a fetch, a publish or a verify is shown while it runs: bars on a terminal, plain lines when piped, JSON lines when asked for.
 //! Knows events, not where they come from.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use p2pweights_node::report::{FetchEvent, FilePlan, FileReading, PublishEvent, SourceReport};
+use p2pweights_node::report::{FetchEvent, FilePlan, FileReading, PublishEvent, SourceReport, VerifyEvent};
 
 use crate::failure::CommandError;
 use crate::logging::bars;
@@ -353,6 +353,70 @@ impl PublishProgress {
 }
 
 impl Drop for PublishProgress {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+/// Shows a verify.
+#[derive(Debug)]
+pub struct VerifyProgress {
+    output: Output,
+    clock: LineClock,
+    bar: Option<ProgressBar>,
+}
+
+impl VerifyProgress {
+    /// For this output.
+    pub fn new(output: Output) -> Self {
+        let bar = output.is_terminal().then(|| {
+            let bar = bars().add(ProgressBar::new(0));
+            bar.set_style(style("total {bar:20.cyan/blue} {msg}"));
+            bar
+        });
+        Self { output, clock: LineClock::new(), bar }
+    }
+
+    /// Shows what happened. `Failed` is not for here: whoever ends the command says it once.
+    pub fn event(&mut self, event: &VerifyEvent) -> Result<(), CommandError> {
+        if self.output.is_json() {
+            return self.output.json(event);
+        }
+        match event {
+            VerifyEvent::Progress { bytes, total, rate, eta_s } => {
+                let eta = eta_s.map_or_else(String::new, |seconds| format!(", {} left", size::duration(seconds)));
+                let tail = format!("{} of {}, {}{eta}", size::percent(*bytes, *total), size::bytes(*total), size::rate(*rate));
+                if let Some(bar) = &self.bar {
+                    bar.set_length(*total);
+                    bar.set_position(*bytes);
+                    bar.set_message(tail);
+                } else if *bytes > 0 && self.clock.is_due(*bytes, *total) {
+                    self.output.line(&format!("read {} ({tail})", size::bytes(*bytes)))?;
+                }
+            }
+            VerifyEvent::Mending { blobs, bytes } => {
+                let text = format!("mending {}, {} left", size::count(*blobs, "blob"), size::bytes(*bytes));
+                match &self.bar {
+                    Some(bar) => bar.set_message(text),
+                    None if self.clock.is_due(0, 1) => self.output.line(&text)?,
+                    None => (),
+                }
+            }
+            VerifyEvent::Blob(_) | VerifyEvent::Failed(_) => (),
+            VerifyEvent::Done(_) => self.clear(),
+        }
+        Ok(())
+    }
+
+    fn clear(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+            bars().remove(&bar);
+        }
+    }
+}
+
+impl Drop for VerifyProgress {
     fn drop(&mut self) {
         self.clear();
     }

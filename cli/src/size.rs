@@ -126,6 +126,26 @@ pub fn duration(seconds: u64) -> String {
     }
 }
 
+/// Units a time may be written in, longest first.
+const TIME_UNITS: [(&str, u64); 5] = [("w", 7 * 86_400), ("d", 86_400), ("h", 3600), ("min", 60), ("s", 1)];
+
+/// Reads `30d`, `12 h`, `90min` as seconds.
+pub fn parse_duration(text: &str) -> Result<u64, String> {
+    let wrong = || format!("{text:?} is no time; write it like 30d, 12h or 90min");
+    let trimmed = text.trim();
+    let split = trimmed.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
+    let (number, unit) = trimmed.split_at(split);
+    let (_, factor) = TIME_UNITS.iter().find(|(name, _)| *name == unit.trim()).ok_or_else(wrong)?;
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    number.checked_mul(*factor).filter(|seconds| *seconds <= u64::from(u32::MAX)).ok_or_else(|| format!("{text:?} is too long"))
+}
+
+/// A time that reads back as the same: `30d`.
+pub fn exact_duration(seconds: u64) -> String {
+    let (name, unit) = TIME_UNITS[1..].iter().find(|(_, unit)| seconds > 0 && seconds.is_multiple_of(*unit)).unwrap_or(&("s", 1));
+    format!("{}{name}", seconds / unit)
+}
+
 /// `1 file`, `2 files`.
 pub fn count(number: usize, noun: &str) -> String {
     if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
@@ -164,6 +184,18 @@ mod tests {
         for (rate, text) in [(2_500_000, "20Mbit/s"), (2_000_000, "2MB/s"), (512 << 10, "512KiB/s"), (1001, "8.008kbit/s")] {
             assert_eq!(exact_rate(rate), text);
             assert_eq!(parse_rate(text), Ok(rate));
+        }
+    }
+
+    #[test]
+    fn times_are_read_with_their_units_and_read_back() {
+        for (text, seconds) in [("30d", 2_592_000), ("12 h", 43_200), ("90min", 5400), ("2w", 1_209_600), ("1s", 1)] {
+            assert_eq!(parse_duration(text), Ok(seconds), "{text}");
+            assert_eq!(parse_duration(&exact_duration(seconds)), Ok(seconds), "{text}");
+        }
+        assert_eq!(exact_duration(2_592_000), "30d");
+        for text in ["", "d", "30", "1.5d", "-1d", "30 parsecs", "99999999999999999999d", "999999999w"] {
+            assert!(parse_duration(text).is_err(), "{text:?}");
         }
     }
 

@@ -31,6 +31,9 @@ pub struct RateLimits {
 /// Least memory for payload on its way in: one source at full speed takes a third of it.
 pub const MIN_TRANSFER_MEMORY_BYTES: u64 = 1024 * 1024;
 
+/// Shortest period of the scrub, in seconds: a disk that is read without end wears and serves nobody.
+pub const MIN_SCRUB_PERIOD_S: u64 = 3600;
+
 /// Everything a node needs to know to start.
 #[derive(Debug, Clone)]
 pub struct NodeConfig {
@@ -62,6 +65,14 @@ pub struct NodeConfig {
     /// Where what the engine sees and decides is written down, for simnet to go through again; `None` for nowhere, the default: the log
     /// names every peer and blob.
     pub flight_log: Option<PathBuf>,
+    /// Everything that is held is read again and proved in the background, from one beginning to the next in this time; `None` for not at
+    /// all. Default 30 days: what rots is noticed while others still have it. Not below [`MIN_SCRUB_PERIOD_S`].
+    pub scrub_period: Option<Duration>,
+    /// Most bytes a second that are read for it; `None`: as the disk allows. Default 32 MiB, a fifth of what a cheap disk reads.
+    pub scrub_rate: Option<NonZeroU64>,
+    /// Damaged groups are fetched again by themselves, with pauses between attempts that grow from this; `None`: only when asked. Default a
+    /// minute.
+    pub mend_pause: Option<Duration>,
     /// How long shutdown may take before what is left is dropped. Default 10 s.
     pub shutdown_timeout: Duration,
 }
@@ -82,6 +93,9 @@ impl NodeConfig {
             transfer_memory_bytes: 64 * 1024 * 1024,
             paths: BulkPath::ALL.to_vec(),
             flight_log: None,
+            scrub_period: Some(Duration::from_secs(30 * 24 * 3600)),
+            scrub_rate: NonZeroU64::new(32 << 20),
+            mend_pause: Some(Duration::from_secs(60)),
             shutdown_timeout: Duration::from_secs(10),
         }
     }

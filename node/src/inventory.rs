@@ -1,4 +1,4 @@
-//! What the store holds, as `list`, `show`, `verify`, `remove` and `store rebuild` tell it. Needs no network; for blocking threads.
+//! What the store holds, as `list`, `show`, `remove` and `store rebuild` tell it. Needs no network; for blocking threads.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,10 +8,7 @@ use p2pweights_protocol::limits;
 use p2pweights_protocol::link::Link;
 use p2pweights_protocol::manifest::Manifest;
 
-use crate::failure::phrase;
-use crate::report::{
-    Failure, FailureKind, FilePlan, ListEntry, RebuildReport, RemoveReport, ShowReport, VerifyEntry, VerifyReport,
-};
+use crate::report::{Failure, FailureKind, FilePlan, ListEntry, RebuildReport, RemoveReport, ShowReport};
 use crate::store::{BlobStatus, Location, PinRecord, Store, StoreError};
 
 /// Bytes held of a blob.
@@ -105,72 +102,6 @@ pub fn show(store: &Store, target: &str) -> Result<ShowReport, Failure> {
         files: plan(store, &manifest),
         manifest: serde_json::from_slice(&bytes).ok(),
     })
-}
-
-/// Re-reads everything, or what belongs to one hash. `damaged` is called for each blob in which something is wrong.
-pub fn verify(store: &Store, target: Option<&str>, mut damaged: impl FnMut(BlobHash)) -> Result<VerifyReport, Failure> {
-    let names: BTreeMap<BlobHash, String> = store
-        .manifests()
-        .iter()
-        .filter_map(|pin| manifest(store, pin.manifest).ok().flatten())
-        .flat_map(|(manifest, _)| {
-            let named = |shard: &p2pweights_protocol::manifest::Shard| (shard.blake3(), shard.path().as_str().to_owned());
-            manifest.shards().iter().map(named).collect::<Vec<_>>()
-        })
-        .collect();
-    let blobs: Vec<BlobHash> = match target {
-        None => store.blobs().iter().map(|status| status.hash).collect(),
-        Some(target) => {
-            let hash = Link::parse_target(target)?.hash();
-            store.blob(hash).ok_or(StoreError::Missing(hash))?;
-            // A manifest that is damaged itself shows as such below.
-            let shards = manifest(store, hash).ok().flatten();
-            let shards =
-                shards.map_or_else(Vec::new, |(manifest, _)| manifest.shards().iter().map(|shard| shard.blake3()).collect());
-            shards.into_iter().chain([hash]).filter(|blob| store.blob(*blob).is_some()).collect()
-        }
-    };
-    let mut seen = BTreeSet::new();
-    let mut entries = Vec::new();
-    for hash in blobs.into_iter().filter(|hash| seen.insert(*hash)) {
-        let entry = verify_one(store, hash, names.get(&hash).cloned());
-        if entry.problem.is_some() {
-            damaged(hash);
-        }
-        entries.push(entry);
-    }
-    for withdrawn in store.withdrawn().into_iter().filter(|withdrawn| seen.insert(withdrawn.hash)) {
-        if target.is_some() {
-            continue;
-        }
-        entries.push(VerifyEntry {
-            hash: withdrawn.hash.to_string(),
-            path: Some(withdrawn.path.display().to_string()),
-            bytes: 0,
-            damaged: 0,
-            problem: Some(withdrawn.reason),
-        });
-    }
-    let ok = entries.iter().all(|entry| entry.problem.is_none());
-    Ok(VerifyReport { entries, ok })
-}
-
-fn verify_one(store: &Store, hash: BlobHash, name: Option<String>) -> VerifyEntry {
-    let status = store.blob(hash);
-    let geometry = Geometry::of(status.as_ref().map_or(0, |status| status.size));
-    let path = name.or_else(|| match status.as_ref().map(|status| &status.location) {
-        Some(Location::Referenced(path)) => Some(path.display().to_string()),
-        _ => None,
-    });
-    let bytes = status.as_ref().map_or(0, held_bytes);
-    let (damaged, problem) = match store.verify(hash) {
-        Ok(report) => {
-            let damaged: u64 = report.damaged.runs().map(|run| geometry.bytes_in(run)).sum();
-            (damaged, (damaged > 0).then(|| "damaged on the disk; fetch it again to mend it".to_owned()))
-        }
-        Err(error) => (0, Some(phrase(&error))),
-    };
-    VerifyEntry { hash: hash.to_string(), path, bytes, damaged, problem }
 }
 
 /// What a removal takes away: the blobs of the model that no other model needs, or the one blob.

@@ -17,10 +17,13 @@ mod driver;
 mod failure;
 mod fetch;
 mod inventory;
+mod mend;
 mod peer_name;
 mod publish;
+mod scrub;
 mod speed;
 mod transfer;
+mod verify;
 
 #[cfg(test)]
 mod tests;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use p2pweights_protocol::engine::Command;
+use p2pweights_protocol::engine::{Command, Input};
 use p2pweights_protocol::ids::{BlobHash, PeerId};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -18,15 +18,18 @@ use crate::failure::phrase;
 use crate::fetch;
 use crate::identity;
 use crate::inventory;
+use crate::mend::{self, Mending};
 use crate::net::{Net, NetConfig, NetError, NetStatus, from_libp2p};
 use crate::peer_name::peer_name;
 use crate::publish;
 use crate::report::{
     Failure, FailureKind, FetchEvent, FetchRequest, ListEntry, PathReport, PeerReport, PublishEvent, PublishRequest,
-    RemoveReport, ShowReport, StatusReport, SwarmReport, VerifyReport, WithdrawnReport,
+    RemoveReport, ShowReport, StatusReport, SwarmReport, VerifyEvent, VerifyRequest, WithdrawnReport,
 };
-use crate::store::{Store, StoreConfig};
-use crate::transfer::{Budget, Caps, PathLook, Transfers};
+use crate::scrub::{self, Record, ScrubSettings};
+use crate::store::{Loss, Store, StoreConfig, StoreError};
+use crate::transfer::{Budget, Caps, Fact, PathLook, Transfers};
+use crate::verify;
 
 /// Facts that may wait for the driver: a few for each of some hundred streams.
 const FACTS: usize = 4096;
@@ -51,6 +54,9 @@ pub struct Core {
     pub(crate) driver: DriverHandle,
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
+    pub(crate) record: Arc<Record>,
+    pub(crate) mending: Arc<Mending>,
+    scrub: Option<ScrubSettings>,
     network: String,
     clock: Clock,
 }
@@ -98,6 +104,8 @@ impl Node {
         })
         .await?;
         let (facts, fact_queue) = mpsc::channel(FACTS);
+        let (record, mending) = (Arc::new(Record::open(&config.data_dir)), Arc::new(Mending::default()));
+        listen_to_losses(&store, facts.clone(), Arc::clone(&record), Arc::clone(&mending));
         let (upload, download) = (Caps::new(config.max_upload), Caps::new(config.max_download));
         let budget = Budget::new(config.transfer_memory_bytes);
         let transfers = Transfers::new(net.bulk_connector(), store.clone(), facts, upload, download, budget);
@@ -111,6 +119,9 @@ impl Node {
             driver: handle,
             tasks: TaskTracker::new(),
             stop,
+            record,
+            mending,
+            scrub: ScrubSettings::of(&config),
             network: config.network.clone(),
             clock,
         });
@@ -119,6 +130,7 @@ impl Node {
             Some(address) => Some(Server::start(Arc::clone(&core), address, &config.data_dir).await?),
         };
         core.offer_all().await?;
+        core.look_after_the_store(&config);
         Ok(Self { core, api, driver, config })
     }
 
@@ -162,7 +174,33 @@ impl Node {
     }
 }
 
+/// Whoever finds damage, on whatever thread: it is not offered any more, counted, and mended.
+fn listen_to_losses(store: &Store, facts: mpsc::Sender<Fact>, record: Arc<Record>, mending: Arc<Mending>) {
+    store.on_loss(move |Loss { hash: blob, size, groups, withdrawn }| {
+        let (blob, tell) = (*blob, |input| {
+            // Fails only when the driver has gone.
+            let _ = facts.blocking_send(Fact::Engine(input));
+        });
+        if *withdrawn {
+            return tell(Input::Command(Command::Withdraw { blob }));
+        }
+        groups.runs().for_each(|span| tell(Input::SpanLost { blob, span }));
+        record.count(scrub::damage(*size, groups));
+        mending.damage_found();
+    });
+}
+
 impl Core {
+    /// Starts what goes on in the background as long as the node runs.
+    fn look_after_the_store(self: &Arc<Self>, config: &NodeConfig) {
+        if let Some(settings) = self.scrub {
+            self.tasks.spawn(scrub::run(Arc::clone(self), settings));
+        }
+        if let Some(first_pause) = config.mend_pause {
+            self.tasks.spawn(mend::run(Arc::clone(self), first_pause));
+        }
+    }
+
     /// Offers everything the store holds.
     async fn offer_all(&self) -> Result<(), Failure> {
         let store = self.store.clone();
@@ -228,20 +266,28 @@ impl Core {
         blocking(move || Ok(inventory::list(&store))).await
     }
 
-    /// Re-reads what is held; damage is no longer served.
-    pub async fn verify(&self, hash: Option<String>) -> Result<VerifyReport, Failure> {
+    /// Reads one blob again; what is damaged of it is no longer held.
+    pub(crate) async fn prove(&self, blob: BlobHash) -> Result<(), Failure> {
         let store = self.store.clone();
-        let (report, damaged) = blocking(move || {
-            let mut damaged = Vec::new();
-            let report = inventory::verify(&store, hash.as_deref(), |blob| damaged.push(blob))?;
-            Ok((report, damaged))
-        })
-        .await?;
-        for blob in damaged {
-            self.withdraw(blob).await?;
-            self.offer(vec![blob]).await?;
+        match blocking(move || Ok(store.verify(blob))).await? {
+            Err(StoreError::Changed { .. }) => self.withdraw(blob).await,
+            // What cannot be read is not held by those who need it, either way.
+            Ok(_) | Err(_) => Ok(()),
         }
-        Ok(report)
+    }
+
+    /// Re-reads what is held; damage is no longer served. The last event is `Done` or `Failed`; dropping the receiver ends it, and what was
+    /// found by then stays found.
+    pub fn verify(self: &Arc<Self>, request: VerifyRequest) -> mpsc::Receiver<VerifyEvent> {
+        let (events, receiver) = mpsc::channel(EVENTS);
+        let core = Arc::clone(self);
+        self.tasks.spawn(async move {
+            if let Err(failure) = verify::run(&core, &request, &events).await {
+                // Fails only when nobody listens any more.
+                let _ = events.send(VerifyEvent::Failed(failure)).await;
+            }
+        });
+        receiver
     }
 
     /// Removes a model or blob from the store; the user's own files stay.
@@ -255,7 +301,7 @@ impl Core {
         blocking(move || inventory::remove(&store, &blobs, pin)).await
     }
 
-    async fn withdraw(&self, blob: BlobHash) -> Result<(), Failure> {
+    pub(crate) async fn withdraw(&self, blob: BlobHash) -> Result<(), Failure> {
         self.driver.command(Command::Withdraw { blob }).await.map_err(|error| Failure::internal(&error))
     }
 
@@ -315,6 +361,8 @@ impl Core {
                     in_flight: swarm.progress.in_flight,
                 })
                 .collect(),
+            scrub: scrub::report(&self.record, self.scrub, blobs.iter().map(inventory::held_bytes).sum()),
+            repairs: self.mending.report(&self.store.repairs()),
             withdrawn: withdrawn(&self.store),
             paused: overview.paused.map(|paused| paused.message),
         }

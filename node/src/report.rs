@@ -1,10 +1,13 @@
 //! What a node is asked for and what it answers, as the local API carries it and `--json` prints it.
 //! Plain data; the field names are a public format.
 
+mod health;
+
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::health::{DamageCount, RepairReport, ScrubReport, Verdict, VerifyEntry, VerifyEvent, VerifyReport, VerifyRequest};
 use crate::net::BulkPath;
 
 /// Ask for a model or a blob.
@@ -338,6 +341,12 @@ pub struct StatusReport {
     pub withdrawn: Vec<WithdrawnReport>,
     /// Whether fetching is paused, and why.
     pub paused: Option<String>,
+    /// The background scrub.
+    #[serde(default)]
+    pub scrub: ScrubReport,
+    /// Blobs in which damage was found and not yet mended.
+    #[serde(default)]
+    pub repairs: Vec<RepairReport>,
 }
 
 /// A swarm being fetched.
@@ -397,30 +406,6 @@ pub struct PathReport {
     pub current: bool,
     /// Payload bytes a second when it was last measured, over four seconds at least.
     pub rate: Option<u64>,
-}
-
-/// The result of re-reading one blob.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct VerifyEntry {
-    /// Hash.
-    pub hash: String,
-    /// Path within its model, or where it lies, if known.
-    pub path: Option<String>,
-    /// Bytes read.
-    pub bytes: u64,
-    /// Bytes that did not prove and are no longer served.
-    pub damaged: u64,
-    /// What is wrong, if anything is.
-    pub problem: Option<String>,
-}
-
-/// The result of a verify.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct VerifyReport {
-    /// Each blob read.
-    pub entries: Vec<VerifyEntry>,
-    /// Whether all is well.
-    pub ok: bool,
 }
 
 /// The result of a removal.

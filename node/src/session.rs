@@ -7,13 +7,16 @@ use tokio::sync::mpsc;
 use crate::api::Client;
 use crate::config::NodeConfig;
 use crate::inventory;
+use crate::mend::Mending;
 use crate::node::{AGENT, Core, EVENTS, Node, blocking, open_store, withdrawn};
 use crate::publish;
 use crate::report::{
     Failure, FailureKind, FetchEvent, FetchRequest, ListEntry, PeerReport, PublishEvent, PublishRequest, RebuildReport,
-    RemoveReport, ShowReport, StatusReport, VerifyReport,
+    RemoveReport, ShowReport, StatusReport, VerifyEvent, VerifyRequest,
 };
+use crate::scrub::{self, Record};
 use crate::store::Store;
+use crate::verify;
 
 /// A way to carry out commands on a data dir.
 pub enum Session {
@@ -36,7 +39,11 @@ impl Session {
     pub async fn open(config: NodeConfig) -> Result<Self, Failure> {
         match Client::find(&config.data_dir).await {
             Some(client) => Ok(Self::Remote(client)),
-            None => Ok(Self::Embedded(Box::new(Node::start(config).await?))),
+            None => {
+                // It lives for one command: what takes days is for a node that stays.
+                let config = NodeConfig { scrub_period: None, mend_pause: None, ..config };
+                Ok(Self::Embedded(Box::new(Node::start(config).await?)))
+            }
         }
     }
 
@@ -107,12 +114,14 @@ impl Session {
         }
     }
 
-    /// Re-reads everything held, or what belongs to one hash.
-    pub async fn verify(&self, hash: Option<String>) -> Result<VerifyReport, Failure> {
+    /// Re-reads everything held, or what belongs to one hash; the last event is `Done` or `Failed`. Dropping the receiver ends it, and what
+    /// was found by then stays found.
+    pub async fn verify(&self, request: VerifyRequest) -> Result<mpsc::Receiver<VerifyEvent>, Failure> {
         match self {
-            Self::Remote(client) => client.verify(hash.as_deref()).await,
-            Self::Embedded(node) => node.core().verify(hash).await,
-            Self::Offline(offline) => offline.with(move |store| inventory::verify(store, hash.as_deref(), |_| ())).await,
+            Self::Remote(client) => client.verify(&request).await,
+            Self::Embedded(node) => Ok(node.core().verify(request)),
+            Self::Offline(_) if request.mend => Err(offline("verify --mend")),
+            Self::Offline(offline) => Ok(offline.verify(request)),
         }
     }
 
@@ -179,10 +188,25 @@ impl Offline {
         receiver
     }
 
+    fn verify(&self, request: VerifyRequest) -> mpsc::Receiver<VerifyEvent> {
+        let (events, receiver) = mpsc::channel(EVENTS);
+        let store = self.store.clone();
+        tokio::task::spawn_blocking(move || {
+            let event = match verify::read(&store, request.target.as_deref(), &events) {
+                Ok(report) => VerifyEvent::Done(report),
+                Err(failure) => VerifyEvent::Failed(failure),
+            };
+            // Fails only when nobody listens any more.
+            let _ = events.blocking_send(event);
+        });
+        receiver
+    }
+
     async fn status(&self) -> Result<StatusReport, Failure> {
         let dir = self.config.data_dir.clone();
         let keypair = blocking(move || Ok(crate::identity::load_or_create(&dir)?)).await?;
         let network = self.config.network.clone();
+        let record = Record::open(&self.config.data_dir);
         self.with(move |store| {
             let blobs = store.blobs();
             Ok(StatusReport {
@@ -202,6 +226,8 @@ impl Offline {
                 swarms: Vec::new(),
                 withdrawn: withdrawn(store),
                 paused: None,
+                scrub: scrub::report(&record, None, 0),
+                repairs: Mending::default().report(&store.repairs()),
             })
         })
         .await

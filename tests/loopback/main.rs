@@ -8,6 +8,7 @@ mod hostile;
 mod introductions;
 mod journeys;
 mod manifests;
+mod mending;
 mod misdeeds;
 mod noise;
 mod overlaps;

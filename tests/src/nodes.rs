@@ -6,7 +6,8 @@ use p2pweights_node::config::NodeConfig;
 use p2pweights_node::net::from_libp2p;
 use p2pweights_node::node::Node;
 use p2pweights_node::report::{
-    Failure, FetchEvent, FetchRequest, PublishEvent, PublishRequest, Published, SourceReport, StatusReport,
+    Failure, FetchEvent, FetchRequest, PublishEvent, PublishRequest, Published, SourceReport, StatusReport, VerifyEvent,
+    VerifyReport, VerifyRequest,
 };
 use p2pweights_node::session::Session;
 use p2pweights_node::store::{Store, StoreConfig};
@@ -54,6 +55,9 @@ impl World {
             mdns: false,
             api: None,
             reserve_bytes: RESERVE,
+            // What reads or fetches by itself would take away what tests look for.
+            scrub_period: None,
+            mend_pause: None,
             ..NodeConfig::new(self.path(name))
         }
     }
@@ -130,6 +134,21 @@ impl TestNode {
     /// Publishes and serves.
     pub async fn publish(&self, path: &Path) -> Published {
         published(self.node.core().publish(publish_request(path))).await.expect("it can be published")
+    }
+
+    /// Reads everything again, or what belongs to one hash.
+    pub async fn verify(&self, request: VerifyRequest) -> VerifyReport {
+        let mut events = self.node.core().verify(request);
+        within("a verify", async {
+            loop {
+                match events.recv().await.expect("a verify ends with a result") {
+                    VerifyEvent::Done(report) => return report,
+                    VerifyEvent::Failed(failure) => panic!("the verify failed: {failure:?}"),
+                    VerifyEvent::Progress { .. } | VerifyEvent::Blob(_) | VerifyEvent::Mending { .. } => (),
+                }
+            }
+        })
+        .await
     }
 
     /// Begins to fetch.

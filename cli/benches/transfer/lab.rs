@@ -142,6 +142,8 @@ impl Lab {
         let mut command = Command::new(env!("CARGO_BIN_EXE_p2pweights"));
         command.env_clear().env("HOME", &self.folder).current_dir(&self.folder);
         command.env("P2PWEIGHTS_LISTEN", LISTEN).env("P2PWEIGHTS_MDNS", "false").env("P2PWEIGHTS_NETWORK", "bench");
+        // What is measured is the transfer.
+        command.env("P2PWEIGHTS_STORAGE_SCRUB_PERIOD", "off");
         command.arg("--data-dir").arg(self.path(data_dir)).arg("--json");
         command
     }

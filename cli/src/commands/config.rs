@@ -47,6 +47,8 @@ fn value(settings: &Settings, key: Key) -> serde_json::Value {
         Key::Listen | Key::Bootstrap | Key::Paths => texts.into(),
         Key::Mdns => settings.node.mdns.into(),
         Key::StorageReserve => settings.node.reserve_bytes.into(),
+        Key::ScrubPeriod => settings.node.scrub_period.map(|period| period.as_secs()).into(),
+        Key::ScrubRate => rate(settings.node.scrub_rate),
         Key::Api => settings.node.api.map(|address| address.to_string()).into(),
         Key::Memory => settings.node.transfer_memory_bytes.into(),
         Key::MaxUpload => rate(settings.node.max_upload.total),

@@ -48,7 +48,10 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<(), CommandErro
         Verb::List => list::run(output, resolve(&flags)?).await,
         Verb::Status => status::run(output, resolve(&flags)?).await,
         Verb::Peers => peers::run(output, resolve(&flags)?).await,
-        Verb::Verify(verb) => verify::run(output, resolve(&flags)?, verb).await,
+        Verb::Verify(verb) => {
+            add_network(&mut flags, &verb.network);
+            verify::run(output, resolve(&flags)?, verb).await
+        }
         Verb::Remove(verb) => remove::run(output, resolve(&flags)?, verb).await,
         Verb::Store(StoreVerb::Rebuild) => store::rebuild(output, resolve(&flags)?).await,
     }

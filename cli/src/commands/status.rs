@@ -1,13 +1,18 @@
 //! `status`: the state of the node, or of its store alone when none runs.
 
+use std::time::SystemTime;
+
 use p2pweights_node::config::NodeConfig;
-use p2pweights_node::report::StatusReport;
+use p2pweights_node::report::{DamageCount, RepairReport, StatusReport};
 use p2pweights_node::session::Session;
 use serde::Serialize;
 
 use crate::failure::CommandError;
 use crate::output::{Output, table};
 use crate::size;
+
+/// Blobs under repair that are named; all of them are in the JSON.
+const REPAIRS_SHOWN: usize = 10;
 
 #[derive(Serialize)]
 struct StatusLine<'a> {
@@ -42,6 +47,11 @@ fn lines(report: &StatusReport, running: bool) -> Vec<String> {
     if let Some(reason) = &report.paused {
         facts.push(("paused", reason.clone()));
     }
+    facts.extend(health(report, running).into_iter().map(|text| ("scrub", text)));
+    facts.extend(report.repairs.iter().take(REPAIRS_SHOWN).map(|repair| ("damaged", under_repair(repair))));
+    if report.repairs.len() > REPAIRS_SHOWN {
+        facts.push(("damaged", format!("… {} in all", size::count(report.repairs.len(), "blob"))));
+    }
     facts.extend(report.withdrawn.iter().map(|entry| {
         (
             "withdrawn",
@@ -65,4 +75,52 @@ fn lines(report: &StatusReport, running: bool) -> Vec<String> {
         lines.extend(table(&["swarm", ">size", ">verified", ">providers", ">in flight"], &rows));
     }
     lines
+}
+
+/// What is known of the health of the store.
+fn health(report: &StatusReport, running: bool) -> Vec<String> {
+    let scrub = &report.scrub;
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let ago = |at: u64| format!("{} ago", size::duration(now.saturating_sub(at)));
+    let last = scrub.last_cycle_s.map_or_else(|| "never read to the end".to_owned(), |at| format!("all read {}", ago(at)));
+    let next = match (scrub.cycle_began_s, scrub.next_cycle_s) {
+        _ if running && !scrub.enabled => ", off".to_owned(),
+        (Some(_), _) if running => {
+            format!(", reading again: {} of {}", size::percent(scrub.checked, scrub.total), size::bytes(scrub.total))
+        }
+        (None, Some(due)) => format!(", again in {}", size::duration(due.saturating_sub(now))),
+        _ => String::new(),
+    };
+    let mut lines = vec![format!("{last}{next}")];
+    let DamageCount { damaged, mended, outboards } = scrub.ever;
+    if damaged + outboards > 0 {
+        let since = if scrub.since_start.damaged > 0 {
+            format!(", {} of it since the start", size::bytes(scrub.since_start.damaged))
+        } else {
+            String::new()
+        };
+        let outboards =
+            if outboards > 0 { format!(", {} made again", size::count(count(outboards), "outboard")) } else { String::new() };
+        lines.push(format!("{} found damaged ever{since}, {} mended{outboards}", size::bytes(damaged), size::bytes(mended)));
+    }
+    lines
+}
+
+fn count(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+fn under_repair(repair: &RepairReport) -> String {
+    let what = match (repair.trying, repair.next_try_s) {
+        (true, _) => "being fetched again".to_owned(),
+        (false, Some(seconds)) => {
+            format!(
+                "nobody delivered it in {}, next in {}",
+                size::count(count(repair.attempts.into()), "attempt"),
+                size::duration(seconds)
+            )
+        }
+        (false, None) => "a running node fetches it again".to_owned(),
+    };
+    format!("{}: {} missing, {what}", repair.hash, size::bytes(repair.bytes))
 }

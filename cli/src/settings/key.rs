@@ -17,6 +17,10 @@ pub enum Key {
     Api,
     /// Free disk that is never used.
     StorageReserve,
+    /// How often everything that is held is read again.
+    ScrubPeriod,
+    /// Most bytes that are read for it in a second.
+    ScrubRate,
     /// Most payload that goes out in a second.
     MaxUpload,
     /// Most payload that comes in in a second.
@@ -39,7 +43,7 @@ pub enum Key {
 
 impl Key {
     /// All of them, in the order in which they are printed.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::DataDir,
         Self::Listen,
         Self::Bootstrap,
@@ -47,6 +51,8 @@ impl Key {
         Self::Mdns,
         Self::Api,
         Self::StorageReserve,
+        Self::ScrubPeriod,
+        Self::ScrubRate,
         Self::MaxUpload,
         Self::MaxDownload,
         Self::LanMaxUpload,
@@ -68,6 +74,8 @@ impl Key {
             Self::Mdns => "mdns",
             Self::Api => "api",
             Self::StorageReserve => "storage.reserve",
+            Self::ScrubPeriod => "storage.scrub_period",
+            Self::ScrubRate => "storage.scrub_rate",
             Self::MaxUpload => "limits.max_upload",
             Self::MaxDownload => "limits.max_download",
             Self::LanMaxUpload => "limits.lan.max_upload",

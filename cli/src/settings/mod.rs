@@ -9,6 +9,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use p2pweights_node::config::{self, NodeConfig};
 use p2pweights_node::net::BulkPath;
@@ -122,6 +123,10 @@ impl Settings {
             Key::Mdns => vec![node.mdns.to_string()],
             Key::Api => vec![node.api.map_or_else(|| OFF.to_owned(), |address| address.to_string())],
             Key::StorageReserve => vec![size_text(node.reserve_bytes)],
+            Key::ScrubPeriod => {
+                vec![node.scrub_period.map_or_else(|| OFF.to_owned(), |period| size::exact_duration(period.as_secs()))]
+            }
+            Key::ScrubRate => vec![cap_text(node.scrub_rate)],
             Key::Memory => vec![size_text(node.transfer_memory_bytes)],
             Key::MaxUpload => vec![cap_text(node.max_upload.total)],
             Key::MaxDownload => vec![cap_text(node.max_download.total)],
@@ -154,6 +159,8 @@ impl Settings {
             Key::Mdns => node.mdns = parse_switch(single()?)?,
             Key::Api => node.api = parse_api(single()?)?,
             Key::StorageReserve => node.reserve_bytes = size::parse(single()?)?,
+            Key::ScrubPeriod => node.scrub_period = parse_period(single()?)?,
+            Key::ScrubRate => node.scrub_rate = parse_scrub_rate(single()?)?,
             Key::Memory => node.transfer_memory_bytes = parse_memory(single()?)?,
             Key::MaxUpload => node.max_upload.total = parse_cap(single()?)?,
             Key::MaxDownload => node.max_download.total = parse_cap(single()?)?,
@@ -211,6 +218,28 @@ pub fn parse_cap(text: &str) -> Result<Option<NonZeroU64>, String> {
             let least = size::exact_rate(config::MIN_RATE_BYTES_PER_S);
             Err(format!("{text:?} is too slow: a source that slow is taken for dead; give at least {least}, or `off` for no cap"))
         }
+    }
+}
+
+/// From one reading of the store to the next, or `off`.
+fn parse_period(text: &str) -> Result<Option<Duration>, String> {
+    if text == OFF {
+        return Ok(None);
+    }
+    match size::parse_duration(text)? {
+        seconds if seconds >= config::MIN_SCRUB_PERIOD_S => Ok(Some(Duration::from_secs(seconds))),
+        _ => Err(format!("{text:?} is too short: the disk would never rest; give at least 1h, or `off`")),
+    }
+}
+
+/// How fast the store is read for it, or `off`.
+fn parse_scrub_rate(text: &str) -> Result<Option<NonZeroU64>, String> {
+    if text == OFF {
+        return Ok(None);
+    }
+    match NonZeroU64::new(size::parse_rate(text)?) {
+        Some(rate) if rate.get() >= config::MIN_RATE_BYTES_PER_S => Ok(Some(rate)),
+        _ => Err(format!("{text:?} is too slow; give at least 32KiB/s, or `off` for as fast as the disk allows")),
     }
 }
 

@@ -10,4 +10,5 @@ mod publish;
 mod settings;
 mod small_files;
 mod usage;
+mod verify;
 mod world;

@@ -29,6 +29,28 @@ fn without_any_setting_the_defaults_are_in_force() {
 }
 
 #[test]
+fn the_scrub_is_set_by_file_and_environment() {
+    let world = World::new();
+    let report = shown(&world, &[], &[]);
+    assert_eq!(setting(&report, "storage.scrub_period"), (2_592_000.into(), "default".to_owned()));
+    assert_eq!(setting(&report, "storage.scrub_rate"), ((32 << 20).into(), "default".to_owned()));
+    let file = world.write("p2p.toml", "[storage]\nscrub_period = \"2w\"\nscrub_rate = \"5MB/s\"\n");
+    let file = file.to_str().unwrap();
+    let report = shown(&world, &["--config", file], &[("P2PWEIGHTS_STORAGE_SCRUB_RATE", "off")]);
+    assert_eq!(setting(&report, "storage.scrub_period"), (1_209_600.into(), format!("{file}:2")));
+    assert_eq!(setting(&report, "storage.scrub_rate"), (Value::Null, "environment P2PWEIGHTS_STORAGE_SCRUB_RATE".to_owned()));
+    let off = shown(&world, &[], &[("P2PWEIGHTS_STORAGE_SCRUB_PERIOD", "off")]);
+    assert_eq!(setting(&off, "storage.scrub_period").0, Value::Null);
+    for (variable, wrong, part) in [
+        ("P2PWEIGHTS_STORAGE_SCRUB_PERIOD", "59min", "at least 1h"),
+        ("P2PWEIGHTS_STORAGE_SCRUB_PERIOD", "soon", "30d"),
+        ("P2PWEIGHTS_STORAGE_SCRUB_RATE", "1kB/s", "at least"),
+    ] {
+        world.bare(&["config", "show"], &[(variable, wrong)]).expect_code(2).expect_error(&[variable, part]);
+    }
+}
+
+#[test]
 fn file_then_environment_then_flag_has_the_last_word() {
     let world = World::new();
     let file = world

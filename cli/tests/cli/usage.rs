@@ -11,6 +11,7 @@ fn a_usage_error_names_the_part_that_is_wrong() {
     let upper = "AB".repeat(32);
     let bad_link = format!("p2pweights:{}?name=x", "ab".repeat(31));
     let no_peer = format!("/ip4/127.0.0.1/tcp/4001/p2p/{PEER}/tcp/1");
+    let with_peer = format!("/ip4/127.0.0.1/tcp/4001/p2p/{PEER}");
     let long = "n".repeat(33);
     for (arguments, parts) in [
         (vec!["fetch", "abcd"], vec!["abcd", "64 hexadecimal digits", "has 4"]),
@@ -19,6 +20,8 @@ fn a_usage_error_names_the_part_that_is_wrong() {
         (vec!["fetch", "magnet:?xt=urn:btih:00"], vec!["p2pweights:"]),
         (vec!["show", "abcd"], vec!["64 hexadecimal digits"]),
         (vec!["verify", "abcd"], vec!["64 hexadecimal digits"]),
+        (vec!["verify", &hash, "--all"], vec!["--all"]),
+        (vec!["verify", "--peer", &with_peer], vec!["--mend"]),
         (vec!["remove", "abcd"], vec!["64 hexadecimal digits"]),
         (vec!["fetch", &hash, "--peer", "localhost:4001"], vec!["--peer", "localhost:4001"]),
         (vec!["fetch", &hash, "--peer", "/ip4/127.0.0.1/tcp/4001"], vec!["--peer", "/p2p/"]),

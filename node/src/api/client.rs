@@ -19,7 +19,7 @@ use super::pass::Pass;
 use crate::node::EVENTS;
 use crate::report::{
     Failure, FailureKind, FetchEvent, FetchRequest, ListEntry, PeerReport, PublishEvent, PublishRequest, RemoveReport,
-    ShowReport, StatusReport, VerifyReport,
+    ShowReport, StatusReport, VerifyEvent, VerifyRequest,
 };
 
 /// How long a connection to this machine may take.
@@ -60,10 +60,9 @@ impl Client {
         self.ask(Method::GET, &with_target("/v1/show", target), ANSWER).await
     }
 
-    /// Re-reads what is held.
-    pub async fn verify(&self, target: Option<&str>) -> Result<VerifyReport, Failure> {
-        let path = target.map_or_else(|| "/v1/verify".to_owned(), |target| with_target("/v1/verify", target));
-        self.ask(Method::POST, &path, LONG).await
+    /// Re-reads what is held. Dropping the receiver ends it.
+    pub async fn verify(&self, request: &VerifyRequest) -> Result<mpsc::Receiver<VerifyEvent>, Failure> {
+        self.stream("/v2/verify", request, |message| VerifyEvent::Failed(Failure::new(FailureKind::Internal, message))).await
     }
 
     /// Removes a model or blob.

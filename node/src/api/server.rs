@@ -21,7 +21,7 @@ use super::lines;
 use super::pass::Pass;
 use crate::failure::phrase;
 use crate::node::Core;
-use crate::report::{Failure, FailureKind, FetchRequest, PublishRequest};
+use crate::report::{Failure, FailureKind, FetchRequest, PublishRequest, VerifyEvent, VerifyRequest};
 
 /// Longest request body: a fetch with a few thousand globs.
 const BODY_BYTES: usize = 1024 * 1024;
@@ -87,6 +87,7 @@ fn router(context: Context) -> Router {
         .route("/v1/peers", get(peers))
         .route("/v1/show", get(show))
         .route("/v1/verify", post(verify))
+        .route("/v2/verify", post(verify_lines))
         .route("/v1/fetch", post(fetch))
         .route("/v1/publish", post(publish))
         .route("/v1/blobs/{hash}", delete(remove))
@@ -148,7 +149,19 @@ async fn show(State(context): State<Context>, Query(Target { target }): Query<Ta
 }
 
 async fn verify(State(context): State<Context>, Query(MaybeTarget { target }): Query<MaybeTarget>) -> Response {
-    answer(context.core.verify(target).await)
+    let mut events = context.core.verify(VerifyRequest { target, ..VerifyRequest::default() });
+    while let Some(event) = events.recv().await {
+        match event {
+            VerifyEvent::Done(report) => return answer(Ok(report)),
+            VerifyEvent::Failed(failure) => return answer::<()>(Err(failure)),
+            VerifyEvent::Progress { .. } | VerifyEvent::Blob(_) | VerifyEvent::Mending { .. } => (),
+        }
+    }
+    answer::<()>(Err(Failure::new(FailureKind::Interrupted, "the node is shutting down")))
+}
+
+async fn verify_lines(State(context): State<Context>, Json(request): Json<VerifyRequest>) -> Response {
+    lines::body(context.core.verify(request)).into_response()
 }
 
 async fn remove(State(context): State<Context>, Path(hash): Path<String>) -> Response {

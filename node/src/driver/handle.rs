@@ -1,6 +1,8 @@
 //! How the rest of the node speaks to the driver, and what it is told: messages, no locks.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use p2pweights_protocol::engine::{BlobProgress, Command};
 use p2pweights_protocol::ids::{BlobHash, PeerId, SwarmId};
@@ -110,6 +112,7 @@ pub(super) enum Order {
 pub struct DriverHandle {
     orders: mpsc::Sender<Order>,
     changes: watch::Receiver<u64>,
+    activity: Arc<AtomicU64>,
 }
 
 /// The driver has stopped.
@@ -118,8 +121,13 @@ pub struct DriverHandle {
 pub struct Stopped;
 
 impl DriverHandle {
-    pub(super) fn new(orders: mpsc::Sender<Order>, changes: watch::Receiver<u64>) -> Self {
-        Self { orders, changes }
+    pub(super) fn new(orders: mpsc::Sender<Order>, changes: watch::Receiver<u64>, activity: Arc<AtomicU64>) -> Self {
+        Self { orders, changes, activity }
+    }
+
+    /// Grows whenever payload has gone in or out: whether others want the disk.
+    pub fn activity(&self) -> u64 {
+        self.activity.load(Ordering::Relaxed)
     }
 
     /// Passes a command to the engine.

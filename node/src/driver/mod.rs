@@ -8,6 +8,8 @@ mod handle;
 mod watched;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use p2pweights_protocol::engine::{BlobProgress, Command, Engine, EngineConfig, Event, HangupReason, Input, Misdeed, Output};
@@ -55,6 +57,8 @@ pub struct Driver {
     transfers: Transfers,
     orders: mpsc::Receiver<Order>,
     changes: watch::Sender<u64>,
+    /// Grows whenever payload has gone in or out.
+    activity: Arc<AtomicU64>,
     /// Facts that came about while acting on a wish.
     inputs: VecDeque<Input>,
     asked: BTreeMap<RequestId, Asked>,
@@ -82,6 +86,7 @@ impl Driver {
         let config = EngineConfig { me: Some(me), ..EngineConfig::default() };
         let (sender, orders) = mpsc::channel(ORDERS);
         let (changes, changed) = watch::channel(0);
+        let activity = Arc::new(AtomicU64::new(0));
         let driver = Self {
             flight: flight.map(|file| FlightLog::start(file, &config, seed)),
             engine: Engine::new(config, seed),
@@ -90,6 +95,7 @@ impl Driver {
             transfers,
             orders,
             changes,
+            activity: Arc::clone(&activity),
             inputs: VecDeque::new(),
             asked: BTreeMap::new(),
             watched: Watches::default(),
@@ -100,7 +106,7 @@ impl Driver {
             warnings: VecDeque::new(),
             warned: 0,
         };
-        (driver, DriverHandle::new(sender, changed))
+        (driver, DriverHandle::new(sender, changed, activity))
     }
 
     /// Runs until stopped; then ends all transfers and makes durable what has arrived.
@@ -168,6 +174,9 @@ impl Driver {
     fn on_fact(&mut self, fact: Fact) {
         match fact {
             Fact::Engine(input) => {
+                if matches!(input, Input::FetchEnded { .. } | Input::ServeEnded { .. }) {
+                    self.activity.fetch_add(1, Ordering::Relaxed);
+                }
                 if let Input::FetchEnded { request, outcome, verified_groups } = input {
                     self.count(request, verified_groups);
                     self.transfers.ended(request, outcome);

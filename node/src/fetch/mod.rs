@@ -58,7 +58,8 @@ pub async fn fetch(core: &Arc<Core>, request: &FetchRequest, events: &mpsc::Send
     let began = Instant::now();
     let link = Link::parse_target(&request.target)?;
     let chosen = chosen(request)?;
-    let providers = introduce(core, request, &link)?;
+    let mut providers = introduce(core, &request.bootstrap, &request.peers)?;
+    providers.extend(introduce(core, &[], link.providers())?);
     let swarm = SwarmId(link.hash());
     let fetching = Fetching { core, request, events, swarm, providers, began };
     let watched = Watched::start(&core.driver);
@@ -137,7 +138,7 @@ impl Fetching<'_> {
             let found = match self.manifest(hash).await {
                 Err(failure) if failure.kind == FailureKind::Disk => {
                     // What lies on the disk is damaged: it is taken out of what is held, and fetched again.
-                    self.core.verify(Some(hash.to_string())).await?;
+                    self.core.prove(hash).await?;
                     self.bring_whole(hash, size, watched).await?;
                     self.manifest(hash).await?
                 }
@@ -380,7 +381,7 @@ impl Fetching<'_> {
                     let failure = Failure::from(error);
                     if failure.kind == FailureKind::Disk {
                         // If the store's bytes are damaged, they are not held from now on, and the next run fetches them again.
-                        self.core.verify(Some(file.blob.to_string())).await?;
+                        self.core.prove(file.blob).await?;
                     }
                     return Err(failure);
                 }
@@ -444,18 +445,14 @@ impl Plan {
 }
 
 /// Tells the network where the peers are that the user named.
-fn introduce(core: &Core, request: &FetchRequest, link: &Link) -> Result<Vec<PeerId>, Failure> {
+pub fn introduce(core: &Core, bootstrap: &[String], peers: &[String]) -> Result<Vec<PeerId>, Failure> {
     let parse = |text: &String| {
         crate::config::parse_peer(text).map_err(|error| Failure::new(FailureKind::Usage, format!("{text:?}: {error}")))
     };
-    for text in &request.bootstrap {
+    for text in bootstrap {
         core.net.add_bootstrap(&parse(text)?)?;
     }
-    let mut providers = Vec::new();
-    for text in request.peers.iter().chain(link.providers()) {
-        providers.push(core.net.add_peer_address(&parse(text)?)?);
-    }
-    Ok(providers)
+    peers.iter().map(|text| Ok(core.net.add_peer_address(&parse(text)?)?)).collect()
 }
 
 fn hash_of(path: &Path) -> Option<BlobHash> {

@@ -303,10 +303,14 @@ impl Server {
                 warn!(peer = %self.peer, %blob, ?span, error = crate::failure::phrase(&error), "span not served");
                 let outcome = match error {
                     ReadError::Damaged { span } => {
-                        if let Err(error) = self.store.quarantine(blob, span) {
-                            warn!(%blob, error = crate::failure::phrase(&error), "damage could not be recorded");
+                        // The store tells of what is lost.
+                        match self.store.suspect(blob, span) {
+                            Ok(()) => (),
+                            Err(StoreError::Changed { .. }) => self.tell(Input::Command(Command::Withdraw { blob })),
+                            Err(error) => {
+                                warn!(%blob, error = crate::failure::phrase(&error), "damage could not be recorded");
+                            }
                         }
-                        self.tell(Input::SpanLost { blob, span });
                         ServeOutcome::Damaged
                     }
                     ReadError::Changed { .. } => {

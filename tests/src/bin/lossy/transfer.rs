@@ -68,6 +68,8 @@ impl Stage {
             .env_remove("XDG_CONFIG_HOME")
             .env_remove("XDG_DATA_HOME")
             .env("P2PWEIGHTS_MDNS", "false")
+            // What is measured is the transfer.
+            .env("P2PWEIGHTS_STORAGE_SCRUB_PERIOD", "off")
             .env("P2PWEIGHTS_NETWORK", "lossy")
             .args(["--json", "--data-dir"])
             .arg(self.folder.path().join(data_dir));
