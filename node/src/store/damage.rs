@@ -50,9 +50,12 @@ impl Repair {
     }
 }
 
+/// What is called on a loss.
+type Told = Box<dyn Fn(&Loss) + Send + Sync>;
+
 /// Who is told of losses.
 #[derive(Default)]
-pub(super) struct LossListener(OnceLock<Box<dyn Fn(&Loss) + Send + Sync>>);
+pub(super) struct LossListener(OnceLock<Told>);
 
 impl fmt::Debug for LossListener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
