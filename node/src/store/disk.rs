@@ -81,6 +81,11 @@ pub(super) struct Disk {
 
 impl Disk {
     #[cfg(test)]
+    pub(super) fn on(stage: std::sync::Arc<stage::Stage>) -> Self {
+        Self { stage }
+    }
+
+    #[cfg(test)]
     pub(super) fn stage(&self) -> &std::sync::Arc<stage::Stage> {
         &self.stage
     }
@@ -105,6 +110,8 @@ impl Disk {
             disk: self.clone(),
             #[cfg(test)]
             path: path.to_owned(),
+            #[cfg(test)]
+            id: self.stage.id_of(path),
         }
     }
 
@@ -228,6 +235,9 @@ pub(super) struct DiskFile {
     disk: Disk,
     #[cfg(test)]
     path: PathBuf,
+    /// Tells files apart that had one name after the other.
+    #[cfg(test)]
+    id: stage::FileId,
 }
 
 impl DiskFile {

@@ -158,8 +158,13 @@ impl Exports {
             self.open.insert(folder.to_owned(), Arc::clone(&destination.folder));
         }
         let export = self.store.export_to(hash, &destination, self.force)?;
-        if !self.touched.contains(folder) {
+        // Folders above may be new, too.
+        let mut above = Some(folder);
+        while let Some(folder) = above
+            && !self.touched.contains(folder)
+        {
             self.touched.insert(folder.to_owned());
+            above = (!folder.is_empty()).then(|| folder.rsplit_once('/').map_or("", |(above, _)| above));
         }
         Ok(export)
     }

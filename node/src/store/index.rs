@@ -88,7 +88,8 @@ impl Index {
                 None
             }
         };
-        layout.remove_if_there(&marker)?;
+        // For good: one that came back would vouch for an index that was not changed since, beside files that were.
+        layout.remove_durably(&marker)?;
         if let Some((catalog, entries)) = known {
             // sled may lose its tail, or a page in the middle, without a word.
             let whole = promised.is_some_and(|promised| promised == promise(&entries));
@@ -125,7 +126,8 @@ impl Index {
     fn change(&mut self, change: impl FnOnce(&mut dyn Catalog) -> Result<(), CatalogError>) {
         if self.clean {
             self.clean = false;
-            if let Err(error) = self.disk.remove_file(&self.marker) {
+            let folder = self.marker.parent().expect("the marker lies in the store");
+            if let Err(error) = self.disk.remove_file(&self.marker).and_then(|()| self.disk.sync_folder(folder)) {
                 warn!(%error, "the index's marker could not be removed");
             }
         }

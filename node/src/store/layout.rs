@@ -95,13 +95,30 @@ impl Layout {
         self.pins().join(format!("{hash}.json"))
     }
 
+    /// Makes everything durable that a process which was killed had written: the system still has it, the disk perhaps not, and a look
+    /// at the files does not tell.
+    pub(super) fn settle(&self) -> Result<(), StoreError> {
+        if self.sync_file_system()? {
+            return Ok(());
+        }
+        for folder in
+            list(&self.blobs())?.into_iter().chain([self.blobs(), self.published_folder(), self.pins(), self.root.clone()])
+        {
+            if folder.is_dir() {
+                self.sync_folder(&folder)?;
+            }
+        }
+        Ok(())
+    }
+
     /// A name nobody uses, on the same file system as everything else.
     pub(super) fn temp(&self) -> PathBuf {
         self.root.join("tmp").join(self.temps.fetch_add(1, Ordering::Relaxed).to_string())
     }
 
-    /// Makes the folders, refuses a directory that a newer program wrote, and clears what a crash left half-made.
-    pub(super) fn prepare(&self) -> Result<(), StoreError> {
+    /// Makes the folders, refuses a directory that a newer program wrote, and clears what a crash left half-made. Says whether there was
+    /// a store before.
+    pub(super) fn prepare(&self) -> Result<bool, StoreError> {
         self.check_version()?;
         let temps = self.root.join("tmp");
         if temps.exists() {
@@ -114,10 +131,11 @@ impl Layout {
             }
         }
         let version = self.root.join("version");
-        if !version.exists() {
+        let existed = version.exists();
+        if !existed {
             self.write_whole(&version, format!("{FORMAT}\n").as_bytes())?;
         }
-        Ok(())
+        Ok(existed)
     }
 
     fn check_version(&self) -> Result<(), StoreError> {
@@ -179,6 +197,15 @@ impl Layout {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(StoreError::io(path, error)),
         }
+    }
+
+    /// Removes a file for good: what comes after this never meets it again, not even after a power cut. Says whether there was one.
+    pub(super) fn remove_durably(&self, path: &Path) -> Result<bool, StoreError> {
+        let removed = self.remove_if_there(path)?;
+        if removed {
+            self.sync_folder_of(path)?;
+        }
+        Ok(removed)
     }
 
     /// Makes everything durable that was written to the store's file system; `false` where there is no such call.

@@ -115,8 +115,11 @@ impl Store {
         disk.make_folders(dir).at(dir)?;
         let layout = Layout::new(dir, disk);
         let lock = ProcessLock::take(&layout)?;
-        layout.prepare()?;
+        let existed = layout.prepare()?;
         let (mut index, entries) = Index::open(&layout, config.index_cache_bytes)?;
+        if existed && entries.is_none() {
+            layout.settle()?;
+        }
         let recovered = small::recover(&layout)?;
         let slots = match entries.filter(|_| !recovered) {
             Some(entries) => scan::load_all(&layout, entries)?,
@@ -247,7 +250,8 @@ impl Store {
         }
         if state.withdrawn.is_some() {
             // The user's file is not the blob any more, so the blob is fetched into the store.
-            shared.layout.remove_if_there(&shared.layout.published(hash))?;
+            // For good: a record that came back would have what is fetched deleted.
+            shared.layout.remove_durably(&shared.layout.published(hash))?;
             (state.withdrawn, state.published) = (None, None);
         }
         if state.held.is_empty() && state.pending.is_empty() {
@@ -283,13 +287,11 @@ impl Store {
         }
         let layout = &self.shared.layout;
         if let Some(path) = state.arrived.take() {
-            layout.remove_if_there(&path)?;
+            layout.remove_durably(&path)?;
         }
         // Data before its progress file: the other way round, a crash between would leave data that passes for complete.
         for path in [layout.published(hash), layout.data(hash), layout.progress(hash), layout.outboard(hash)] {
-            if layout.remove_if_there(&path)? {
-                layout.sync_folder_of(&path)?;
-            }
+            layout.remove_durably(&path)?;
         }
         state.removed = true;
         drop(state);

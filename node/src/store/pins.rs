@@ -57,9 +57,7 @@ impl Store {
     pub fn remove_manifest(&self, manifest: BlobHash) -> Result<bool, StoreError> {
         let layout = &self.shared.layout;
         let path = layout.pin(manifest);
-        if layout.remove_if_there(&path)? {
-            layout.sync_folder_of(&path)?;
-        }
+        layout.remove_durably(&path)?;
         Ok(locked(&self.shared.pins).remove(&manifest).is_some())
     }
 

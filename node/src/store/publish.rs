@@ -148,8 +148,9 @@ impl Store {
             layout.remove_if_there(&layout.outboard(hash))?;
         }
         match temps {
-            Some(_) => layout.write_whole(&layout.published(hash), &record.to_json())?,
-            None => records.write(layout, &record)?,
+            // What is replaced is durable already: a record, or groups that were fetched.
+            None if self.shared.slot(hash).is_none() => records.write(layout, &record)?,
+            _ => layout.write_whole(&layout.published(hash), &record.to_json())?,
         }
         self.take_over(hash, geometry, Some(record))
     }
@@ -165,18 +166,19 @@ impl Store {
             state.withdrawn = None;
             state.log = None;
             if let Some(path) = state.arrived.take() {
-                layout.remove_if_there(&path)?;
+                layout.remove_durably(&path)?;
             }
             if published.is_some() {
                 state.published = published;
             } else if state.reference().is_some() {
-                layout.remove_if_there(&layout.published(hash))?;
+                layout.remove_durably(&layout.published(hash))?;
                 state.published = None;
             }
-            layout.remove_if_there(&layout.progress(hash))?;
             if state.reference().is_some() {
-                layout.remove_if_there(&layout.data(hash))?;
+                // Before its progress file: what is left of it alone would pass for complete.
+                layout.remove_durably(&layout.data(hash))?;
             }
+            layout.remove_durably(&layout.progress(hash))?;
         }
         self.shared.note(&slot);
         Ok(())

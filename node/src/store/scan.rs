@@ -81,14 +81,31 @@ pub(super) fn load(layout: &Layout, hash: BlobHash, published: Option<PublishedR
         Err(error) => return Err(StoreError::io(&layout.data(hash), error)),
     };
     match (published, progress, data_bytes) {
+        (Some(record), None, None) if record.mode == PublishMode::Reference => Ok(load_reference(layout, record)),
         (Some(record), progress, data_bytes) if record.mode == PublishMode::Reference => {
-            if progress.is_some() || data_bytes.is_some() {
-                // Published while it was being fetched.
-                layout.remove_if_there(&layout.progress(hash))?;
-                layout.remove_if_there(&layout.data(hash))?;
+            let reference = load_reference(layout, record).filter(|slot| slot.state().withdrawn.is_none());
+            if reference.is_none() {
+                // Fetched because the file had changed.
+                layout.remove_durably(&layout.published(hash))?;
+                return load_stored(layout, hash, None, progress, data_bytes);
             }
-            Ok(load_reference(layout, record))
+            // Published while it was being fetched.
+            layout.remove_durably(&layout.data(hash))?;
+            layout.remove_durably(&layout.progress(hash))?;
+            Ok(reference)
         }
+        (published, progress, data_bytes) => load_stored(layout, hash, published, progress, data_bytes),
+    }
+}
+
+fn load_stored(
+    layout: &Layout,
+    hash: BlobHash,
+    published: Option<PublishedRecord>,
+    progress: Option<Vec<u8>>,
+    data_bytes: Option<u64>,
+) -> Result<Option<Slot>, StoreError> {
+    match (published, progress, data_bytes) {
         (published, Some(progress), data_bytes) => {
             load_partial(layout, hash, published, &progress, data_bytes.unwrap_or(0)).map(Some)
         }
@@ -244,8 +261,7 @@ fn load_partial(
         info!(hash = %hash.short(), doubtful = known.written.groups(), proved = proved.groups(), "proved what was in flight");
     }
     if held.groups() == geometry.groups() && data_bytes == geometry.size() {
-        layout.remove_if_there(&layout.progress(hash))?;
-        layout.sync_folder_of(&layout.progress(hash))?;
+        layout.remove_durably(&layout.progress(hash))?;
     } else {
         write_progress(layout, hash, geometry.size(), &held, &damaged)?;
     }

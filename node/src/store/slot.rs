@@ -13,6 +13,7 @@ use super::index::CatalogEntry;
 use super::layout::Layout;
 use super::progress::{Mark, ProgressLog, write_progress};
 use super::published::{PublishMode, PublishedRecord};
+use super::small::is_small;
 use super::writer::BlobWriter;
 
 /// Damaged groups of one blob that are taken out one by one; damage found beyond that takes whole blocks with it.
@@ -173,7 +174,10 @@ impl Slot {
         if let Some(path) = state.arrived.take() {
             return (std::mem::take(&mut state.pending), layout.remove_if_there(&path).map(drop));
         }
-        let lost = state.take_out(spans);
+        // Without an outboard nothing of a small blob can be proved but all of it.
+        let provable = !is_small(state.geometry) || state.geometry.groups() <= 1 || layout.outboard(self.hash).exists();
+        let whole: SpanSet = state.geometry.whole().into_iter().collect();
+        let lost = state.take_out(if provable { spans } else { &whole });
         if lost.is_empty() {
             return (lost, Ok(()));
         }

@@ -176,7 +176,8 @@ impl Shared {
         let files: Vec<&Path> = batch.iter().filter(there).map(|arrived| arrived.path.as_path()).collect();
         self.sync_files(&files)?;
         let mut named = Vec::new();
-        let mut folders = BTreeSet::new();
+        // The old names must not come back either, when the blob was removed long since.
+        let mut folders = BTreeSet::from([self.layout.arrived_folder()]);
         for Arrived { slot, path, had_parts } in batch {
             let mut state = slot.state();
             // Unless it was removed meanwhile.
@@ -202,10 +203,11 @@ impl Shared {
             if state.removed || state.pending.is_empty() {
                 continue;
             }
-            // Left by parts that were found damaged. Only now: data without a progress file passes for complete.
-            if *had_parts && self.layout.remove_if_there(&self.layout.progress(slot.hash))? {
-                self.layout.remove_if_there(&self.layout.outboard(slot.hash))?;
-                self.layout.sync_folder_of(&self.layout.progress(slot.hash))?;
+            // Left by parts that were found damaged. Only now: data without a progress file passes for complete, with the outboard that
+            // is there.
+            if *had_parts {
+                self.layout.remove_durably(&self.layout.outboard(slot.hash))?;
+                self.layout.remove_durably(&self.layout.progress(slot.hash))?;
             }
             state.set_whole();
             drop(state);

@@ -237,9 +237,7 @@ impl BlobWriter {
             return Ok(());
         }
         let layout = &self.shared.layout;
-        let path = layout.progress(self.hash());
-        layout.remove_if_there(&path)?;
-        layout.sync_folder_of(&path)?;
+        layout.remove_durably(&layout.progress(self.hash()))?;
         state.log = None;
         drop(state);
         debug!(hash = %self.hash().short(), "blob complete");
