@@ -6,4 +6,5 @@ pub mod agreement;
 pub mod content;
 pub mod heartbeat;
 pub mod nodes;
+pub mod processes;
 pub mod wait;

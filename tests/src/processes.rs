@@ -1,7 +1,7 @@
 //! Processes that are read line by line, within a time, and end with whoever started them.
 
 use std::io::{BufRead, BufReader};
-use std::process::{Child, Command};
+use std::process::{Child, Command, ExitStatus};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -49,6 +49,21 @@ impl Running {
                 Err(error) => return Err(format!("no {text:?}: {error}")),
             }
         }
+    }
+}
+
+impl Running {
+    /// SIGKILL, and its end.
+    pub fn kill(self) {}
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// How it ended, if it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().ok().flatten()
     }
 }
 

@@ -106,6 +106,7 @@ pub enum Key {
     IdleMemory,
     IdleCpu,
     BadSources,
+    Restart,
 }
 
 fn targets() -> Vec<Target> {
@@ -123,6 +124,7 @@ fn targets() -> Vec<Target> {
         (Key::Memory, "peak memory, each side, all sizes and numbers of sources", AtMost(100.0), "MB"),
         (Key::IdleMemory, "idle node with 1,000 published files: memory", AtMost(40.0), "MB"),
         (Key::IdleCpu, "idle node with 1,000 published files: processor", AtMost(0.5), "% of a core"),
+        (Key::Restart, "restart over 10,000 blobs with 1 TB, with and without index", AtMost(3.0), "s"),
         (Key::BadSources, "honest sources among four that stall, drip, reset, flood", AtLeast(0.85), "× the honest ones alone"),
     ]
     .into_iter()

@@ -103,6 +103,12 @@ impl Process {
         Ok(Spent { peak_bytes, cpu_s, ended })
     }
 
+    /// Lets a node that stops with its standard input end in order.
+    pub fn stop(mut self) -> Outcome<Spent> {
+        self.child.stdin = None;
+        self.end()
+    }
+
     /// Most memory resident so far, in bytes.
     pub fn peak_bytes(&self) -> u64 {
         self.peak_kib.fetch_max(status_kib(self.child.id(), "VmHWM:"), Ordering::Relaxed);

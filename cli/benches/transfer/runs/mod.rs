@@ -5,6 +5,7 @@ mod idle;
 mod memory;
 mod partial_sources;
 mod publish;
+mod restart;
 mod resume;
 mod small_files;
 mod transfers;
@@ -17,7 +18,7 @@ use crate::lab::Lab;
 pub type Run = fn(&Lab, &mut Report) -> Outcome;
 
 /// All benches, in the order in which they are run.
-pub const ALL: [(&str, Run); 10] = [
+pub const ALL: [(&str, Run); 11] = [
     ("publish", publish::run),
     ("one-to-one", transfers::one_to_one),
     ("four-to-one", transfers::four_to_one),
@@ -26,6 +27,7 @@ pub const ALL: [(&str, Run); 10] = [
     ("resume", resume::run),
     ("small-files", small_files::run),
     ("bad-sources", bad_sources::run),
+    ("restart", restart::run),
     ("memory", memory::run),
     ("idle", idle::run),
 ];

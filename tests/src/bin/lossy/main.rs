@@ -10,8 +10,6 @@ mod link;
 #[cfg(target_os = "linux")]
 mod namespaces;
 #[cfg(target_os = "linux")]
-mod processes;
-#[cfg(target_os = "linux")]
 mod transfer;
 #[cfg(target_os = "linux")]
 mod yardstick;

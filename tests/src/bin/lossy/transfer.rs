@@ -9,7 +9,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::namespaces::{ADDRESSES, Lab};
-use super::processes::Running;
+use p2pweights_tests::processes::Running;
 
 /// How long a program may take to be ready.
 const READY: Duration = Duration::from_secs(30);

@@ -6,7 +6,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use super::namespaces::{ADDRESSES, Lab};
-use super::processes::Running;
+use p2pweights_tests::processes::Running;
 
 /// The port of the source.
 const PORT: u16 = 4100;
