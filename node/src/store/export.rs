@@ -64,6 +64,16 @@ pub enum ExportError {
     Store(#[from] StoreError),
 }
 
+impl ExportError {
+    /// A full disk is its own kind of trouble.
+    fn io(path: &Path, source: io::Error) -> Self {
+        match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StoreError::io(path, source).into(),
+            _ => Self::Io { path: path.to_owned(), source },
+        }
+    }
+}
+
 impl Store {
     /// Puts a blob of which every group is proved at `root/relative`; the last groups need not be synced yet. Makes the folders on the
     /// way. What is there already is kept unless it is the same or `force` is set; a folder is never replaced.
@@ -194,18 +204,17 @@ fn same_file(stat: &rustix::fs::Stat, file: &File) -> bool {
 
 /// Opens a folder below the root, and makes those on the way. No component may be a link; the root is the user's choice: it may.
 fn open_folder(disk: &Disk, root: &Path, components: &[&str]) -> Result<DiskFolder, ExportError> {
-    let io_error = |path: &Path, source: io::Error| ExportError::Io { path: path.to_owned(), source };
-    disk.make_folders(root).map_err(|error| io_error(root, error))?;
-    let mut folder = disk.open_folder(root).map_err(|error| io_error(root, error))?;
+    disk.make_folders(root).map_err(|error| ExportError::io(root, error))?;
+    let mut folder = disk.open_folder(root).map_err(|error| ExportError::io(root, error))?;
     let mut path = root.to_owned();
     for component in components {
         path.push(component);
-        folder.make_folder(component).map_err(|error| io_error(&path, error))?;
+        folder.make_folder(component).map_err(|error| ExportError::io(&path, error))?;
         folder = match folder.open_folder(component) {
             Ok(folder) => folder,
             Err(error) => match Errno::from_io_error(&error) {
                 Some(Errno::LOOP | Errno::NOTDIR) => return Err(ExportError::NotAFolder(path)),
-                _ => return Err(io_error(&path, error)),
+                _ => return Err(ExportError::io(&path, error)),
             },
         };
     }
@@ -237,11 +246,7 @@ impl Destination {
     }
 
     fn error(&self, source: impl Into<io::Error>) -> ExportError {
-        let source = source.into();
-        match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StoreError::io(&self.path, source).into(),
-            _ => ExportError::Io { path: self.path.clone(), source },
-        }
+        ExportError::io(&self.path, source.into())
     }
 
     /// What has the name now, links not followed.

@@ -75,7 +75,7 @@ impl Index {
         let promised = fs::read_to_string(&marker).ok();
         let closed = |catalog| Self { catalog, disk: layout.disk().clone(), marker: marker.clone(), clean: false };
         let folder = layout.index();
-        let known = match SledCatalog::open(&folder, cache_bytes) {
+        let known = match open_catalog(layout, cache_bytes) {
             Ok(catalog) => match catalog.entries() {
                 Ok(entries) => Some((catalog, entries)),
                 Err(error) => {
@@ -93,11 +93,11 @@ impl Index {
         if let Some((catalog, entries)) = known {
             // sled may lose its tail, or a page in the middle, without a word.
             let whole = promised.is_some_and(|promised| promised == promise(&entries));
-            return Ok((closed(Some(Box::new(catalog))), whole.then_some(entries)));
+            return Ok((closed(Some(catalog)), whole.then_some(entries)));
         }
         move_aside(layout.disk(), &folder)?;
-        match SledCatalog::open(&folder, cache_bytes) {
-            Ok(catalog) => Ok((closed(Some(Box::new(catalog))), None)),
+        match open_catalog(layout, cache_bytes) {
+            Ok(catalog) => Ok((closed(Some(catalog)), None)),
             Err(error) => {
                 warn!(%error, "no index; every start looks at all files");
                 Ok((closed(None), None))
@@ -150,6 +150,14 @@ impl Index {
         }
         Ok(())
     }
+}
+
+fn open_catalog(layout: &Layout, cache_bytes: u64) -> Result<Box<dyn Catalog>, CatalogError> {
+    #[cfg(test)]
+    if let Some(catalog) = layout.disk().stage().catalog() {
+        return Ok(Box::new(catalog));
+    }
+    Ok(Box::new(SledCatalog::open(&layout.index(), cache_bytes)?))
 }
 
 /// Two threads may have noted one blob in the wrong order: what is vouched for is compared first.

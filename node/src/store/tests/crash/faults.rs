@@ -4,7 +4,9 @@ use super::image::Fate;
 use super::promises;
 use super::scenario::{Event, World, open};
 use super::{Recording, folder};
+use crate::store::Location;
 use crate::store::disk::stage::Trouble;
+use crate::store::tests::Peer;
 
 /// What happens to the disk at some change.
 #[derive(Debug, Clone, Copy)]
@@ -40,6 +42,9 @@ fn live_with(mishap: Mishap, change: u64) -> Result<(), String> {
         }
     }
     world.stage.mend();
+    if world.stage.is_dead() {
+        world.kill();
+    }
     let promises = world.promises();
     // The store that was there, if its process lives, and the next one.
     if let Some(store) = world.store() {
@@ -50,11 +55,18 @@ fn live_with(mishap: Mishap, change: u64) -> Result<(), String> {
     promises::check_blobs(&store, &world.cast, &promises).map_err(|broken| format!("after a start: {broken}"))?;
     promises::check_outside(&world.root, &world.cast, &promises)?;
     promises::complete(&store, &world.cast)?;
-    for peer in world.cast.all() {
+    // A record whose sync failed was not promised: the publish failed.
+    let stored = |peer: &&Peer| store.blob(peer.hash).is_some_and(|status| status.location == Location::Stored);
+    for peer in world.cast.all().filter(stored) {
         world.event(Event::Held(peer.hash, peer.geometry.whole().into_iter().collect()));
     }
-    // What a dead process had written must not be taken for durable.
     drop(store);
+    let lasting = matches!(mishap, Mishap::Trouble(Trouble::Broken, true));
+    if lasting || world.errors.iter().any(|error| error.starts_with("open before")) {
+        // A sync failed, nothing of that could be written down, and the next start could not tell: docs/store.md.
+        return Ok(());
+    }
+    // What a dead process had written must not be taken for durable.
     let recording = Recording::of(folder, world);
     let steps = recording.steps.len();
     let catalog = recording.catalog_at_best(steps);

@@ -4,6 +4,7 @@
 pub(in crate::store) mod catalog;
 mod faults;
 mod image;
+mod mutations;
 mod promises;
 mod scenario;
 

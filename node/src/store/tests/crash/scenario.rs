@@ -406,8 +406,8 @@ impl World {
 
     fn after_a_bad_end(&mut self) {
         self.try_to("start after a kill", |world, store| {
-            // Whatever is held now is announced, so it must stay.
-            for status in store.blobs() {
+            // Whatever is held now is announced, so it must stay; unless a sync failed before, which the next process cannot know of.
+            for status in store.blobs().into_iter().filter(|_| world.errors.is_empty()) {
                 world.event(Event::Held(status.hash, status.held));
             }
             Ok(())
