@@ -28,7 +28,7 @@ pub fn run(lab: &Lab, report: &mut Report) -> Outcome {
         write_blob(&lab.path("restart"), number, 100_000_000 + number)?;
     }
     let ways: [(&str, Spoil); 4] = [
-        ("blobs that the index does not know", |_| ()),
+        ("blobs that the index does not know", |data_dir| _ = fs::remove_file(data_dir.join("index.clean"))),
         ("with its index", |_| ()),
         ("after the index was deleted", |data_dir| _ = fs::remove_dir_all(data_dir.join("index"))),
         ("after a kill", |data_dir| _ = fs::remove_file(data_dir.join("index.clean"))),
