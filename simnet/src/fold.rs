@@ -265,6 +265,10 @@ impl Fold for Command {
                 into.blob(&swarm.0);
             }
             Self::Pause { paused } => into.number(44 | u64::from(*paused) << 8),
+            Self::Survey { blobs, ends } => {
+                into.number(45 | u64::from(*ends) << 8 | (blobs.len() as u64) << 9);
+                blobs.iter().for_each(|blob| into.blob(blob));
+            }
         }
     }
 }

@@ -87,6 +87,14 @@ pub enum Command {
         /// Whether to stop asking, or to go on.
         paused: bool,
     },
+    /// Find out who else holds these blobs, which we hold whole: everybody connected is asked, once. Repeating it asks those who have come
+    /// since; [`Engine::copies`](super::Engine::copies) tells what they said.
+    Survey {
+        /// The blobs.
+        blobs: Vec<BlobHash>,
+        /// It is known well enough: nobody need tell us more.
+        ends: bool,
+    },
 }
 
 /// How a fetch ended.

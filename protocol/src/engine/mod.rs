@@ -215,6 +215,7 @@ impl Engine {
             Command::Join { swarm, wants, providers } => self.join(swarm, wants, providers),
             Command::Leave { swarm } => self.leave(swarm),
             Command::Pause { paused } => self.pause(paused),
+            Command::Survey { blobs, ends } => self.survey(&blobs, ends),
         }
     }
 

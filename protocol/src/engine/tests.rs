@@ -1,5 +1,6 @@
 //! The engine from outside: facts in, wishes out. Swarm behaviour in virtual time is tested in `simnet`.
 
+mod survey;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -445,6 +446,7 @@ fn any_input() -> impl Strategy<Value = Input> {
             .prop_map(|(blob, span)| Command::Offer { blob, size: SIZE, held: SpanSet::from(span) }),
         1 => blob.clone().prop_map(|blob| Command::Withdraw { blob }),
         1 => any::<bool>().prop_map(|paused| Command::Pause { paused }),
+        1 => (blob.clone(), any::<bool>()).prop_map(|(blob, ends)| Command::Survey { blobs: vec![blob], ends }),
     ];
     prop_oneof![
         2 => from.clone().prop_map(|peer| Input::PeerConnected { peer, class: PeerClass::Wan, prefix: Prefix::default() }),

@@ -3,6 +3,7 @@
 use super::{Engine, Event};
 use crate::geometry::{Geometry, Piece};
 use crate::ids::{BlobHash, PeerId};
+use crate::limits;
 use crate::wire::{HavePieces, Message, PieceRun};
 
 /// Blobs watched at one peer: enough for what is being fetched at a time; a peer with more is simply not known so well.
@@ -20,6 +21,37 @@ impl Engine {
             state.chatter.expect(1);
             self.send(peer, Message::Interest { blobs: vec![blob] });
         }
+    }
+
+    /// Asks everybody who is connected what they hold of these blobs, or tells them that it does not matter any more.
+    pub(super) fn survey(&mut self, blobs: &[BlobHash], ends: bool) {
+        let ours = |blob: &&BlobHash| self.offers.contains_key(blob) && !self.downloads.contains_key(blob);
+        let blobs: Vec<BlobHash> = blobs.iter().filter(ours).take(WATCHED_PER_PEER).copied().collect();
+        let peers: Vec<PeerId> = self.peers.keys().copied().collect();
+        for peer in peers {
+            let Some(state) = self.peers.get_mut(&peer) else { continue };
+            let asked = &mut state.asked_about;
+            let changed: Vec<BlobHash> = if ends {
+                // Whoever wants one is watched anyway.
+                let wanted = &state.interests;
+                blobs.iter().filter(|blob| !wanted.contains(blob) && asked.remove(blob)).copied().collect()
+            } else {
+                let room = limits::INTERESTS_PER_PEER.saturating_sub(asked.len());
+                blobs.iter().take(room).filter(|blob| asked.insert(**blob)).copied().collect()
+            };
+            // What was said before may not hold any more, and will not be told again.
+            changed.iter().for_each(|blob| self.unwatch(peer, *blob));
+            if !changed.is_empty() {
+                let message = if ends { Message::NoInterest { blobs: changed } } else { Message::Interest { blobs: changed } };
+                self.send(peer, message);
+            }
+        }
+    }
+
+    /// How many connected peers say that they hold all of a blob that we hold.
+    pub fn copies(&self, blob: BlobHash) -> usize {
+        let asked = |peer: &PeerId| self.peers.get(peer).is_some_and(|state| state.asked_about.contains(&blob));
+        self.offers.get(&blob).map_or(0, |offer| offer.holders.whole().filter(asked).count())
     }
 
     /// A peer says what it holds of a blob that we do not fetch.

@@ -47,6 +47,11 @@ impl Holders {
         self.maps.get(&peer)
     }
 
+    /// Who holds all of it.
+    pub fn whole(&self) -> impl Iterator<Item = PeerId> + '_ {
+        self.maps.iter().filter(|(_, map)| map.is_full()).map(|(peer, _)| *peer)
+    }
+
     /// How many hold a piece.
     pub fn count(&self, piece: Piece) -> u16 {
         self.counts.count(piece)
