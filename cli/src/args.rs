@@ -9,7 +9,7 @@ use clap_complete::Shell;
 use p2pweights_node::config;
 use p2pweights_protocol::ids::BlobHash;
 
-use crate::settings::{parse_api, parse_cap, parse_network};
+use crate::settings::{parse_api, parse_cap, parse_eviction, parse_network, parse_quota};
 
 /// What a link begins with.
 const LINK_SCHEME: &str = "p2pweights:";
@@ -56,6 +56,14 @@ Examples:
 
 What is damaged is not served any more from the moment it is found; Ctrl-C loses nothing of that. A running node fetches it
 again by itself, and reads everything again in the background: `p2pweights status` shows both.";
+
+const GC_EXAMPLES: &str = "\
+Examples:
+  p2pweights gc --dry-run                            what would go, and how much it takes
+  p2pweights gc --older-than 0s                      also what was cancelled just now
+
+Stays whatever happens: what is pinned, what you published, what is being fetched or served, and (unless
+storage.evict_last_copy is set) what nobody else is known to hold.";
 
 /// Mirror and fetch open model weights from each other, every byte proved.
 #[derive(Debug, Parser)]
@@ -119,6 +127,13 @@ pub enum Verb {
     Verify(VerifyArguments),
     /// Remove a model or blob from the store; published files themselves stay
     Remove(RemoveArguments),
+    /// Promise to keep a model or blob: it is never evicted
+    Pin(PinArguments),
+    /// Take that promise back
+    Unpin(PinArguments),
+    /// Clear away what nothing keeps and, over the low watermark, evict
+    #[command(after_help = GC_EXAMPLES)]
+    Gc(GcArguments),
     /// Look after the store
     #[command(subcommand)]
     Store(StoreVerb),
@@ -173,6 +188,17 @@ pub struct PayloadArguments {
     pub flight_log: Option<PathBuf>,
 }
 
+/// Flags of the verbs that may fill the disk for long.
+#[derive(Debug, Default, Args)]
+pub struct StorageArguments {
+    /// Most disk that the data dir takes, such as 500GiB [default: off, as the disk allows]
+    #[arg(long, value_name = "SIZE", value_parser = checked_quota)]
+    pub quota: Option<String>,
+    /// What goes when the quota is full: off, least-recently-served or best-replicated [default: off]
+    #[arg(long, value_name = "POLICY", value_parser = checked_eviction)]
+    pub eviction: Option<String>,
+}
+
 /// `node`
 #[derive(Debug, Args)]
 pub struct NodeArguments {
@@ -185,6 +211,9 @@ pub struct NodeArguments {
     /// Payload flags.
     #[command(flatten)]
     pub payload: PayloadArguments,
+    /// Storage flags.
+    #[command(flatten)]
+    pub storage: StorageArguments,
     /// Where the local API listens, or `off` [default: 127.0.0.1:0, a free port]
     #[arg(long, value_name = "ADDR:PORT", value_parser = checked_api)]
     pub api: Option<String>,
@@ -240,6 +269,9 @@ pub struct FetchArguments {
     /// Payload flags.
     #[command(flatten)]
     pub payload: PayloadArguments,
+    /// Storage flags.
+    #[command(flatten)]
+    pub storage: StorageArguments,
     /// Give up when nothing has arrived for this long
     #[arg(long, value_name = "SECS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
     pub timeout: u64,
@@ -252,6 +284,9 @@ pub struct FetchArguments {
     /// Files one after the other, from front to back, to load them meanwhile; costs the swarm some speed
     #[arg(long)]
     pub in_order: bool,
+    /// Pin it when it is here: it is never evicted
+    #[arg(long)]
+    pub pin: bool,
 }
 
 /// `show`
@@ -291,6 +326,25 @@ pub struct RemoveArguments {
     /// Hash of a model or blob
     #[arg(value_name = "HASH", value_parser = checked_hash)]
     pub hash: String,
+}
+
+/// `pin`, `unpin`
+#[derive(Debug, Args)]
+pub struct PinArguments {
+    /// Hash, link or the name of a model
+    #[arg(value_name = "HASH|LINK|NAME")]
+    pub target: String,
+}
+
+/// `gc`
+#[derive(Debug, Args)]
+pub struct GcArguments {
+    /// Only say what would go
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Clear away what no fetch has touched for so long, such as 12h, 7d or 0s
+    #[arg(long, value_name = "TIME", default_value = "1d", value_parser = parse_age)]
+    pub older_than: std::time::Duration,
 }
 
 /// `demo`
@@ -341,6 +395,31 @@ fn checked_cap(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
+fn checked_quota(text: &str) -> Result<String, String> {
+    parse_quota(text)?;
+    Ok(text.to_owned())
+}
+
+fn checked_eviction(text: &str) -> Result<String, String> {
+    parse_eviction(text)?;
+    Ok(text.to_owned())
+}
+
+/// A time in seconds, minutes, hours or days.
+fn parse_age(text: &str) -> Result<std::time::Duration, String> {
+    let wrong = || format!("{text:?} is no time such as 30m, 12h or 7d");
+    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?);
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        _ => return Err(wrong()),
+    };
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    number.checked_mul(seconds).map(std::time::Duration::from_secs).ok_or_else(wrong)
+}
+
 fn checked_api(text: &str) -> Result<String, String> {
     parse_api(text)?;
     Ok(text.to_owned())
@@ -367,6 +446,15 @@ mod tests {
             let arguments = read(line).unwrap();
             assert!(arguments.global.json, "{line}");
             assert_eq!(arguments.global.data_dir, Some(PathBuf::from("/d")), "{line}");
+        }
+    }
+
+    #[test]
+    fn ages_have_units() {
+        assert_eq!(parse_age("90m").map(|age| age.as_secs()), Ok(5400));
+        assert_eq!(parse_age("0s").map(|age| age.as_secs()), Ok(0));
+        for wrong in ["", "7", "d", "1.5h", "1w", "99999999999999999999d"] {
+            assert!(parse_age(wrong).is_err(), "{wrong}");
         }
     }
 

@@ -8,6 +8,12 @@ use p2pweights_protocol::time::Instant;
 #[derive(Debug, Clone, Copy)]
 pub struct Clock(tokio::time::Instant);
 
+/// The wall clock, in nanoseconds since 1970: for ages of files only. It may jump.
+pub fn wall_ns() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}
+
 impl Clock {
     /// A clock that begins now.
     pub fn start() -> Self {

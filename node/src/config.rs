@@ -9,6 +9,7 @@ use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
 
 use crate::net::BulkPath;
+use crate::upkeep::Eviction;
 
 /// The network that a node joins unless told otherwise.
 pub const DEFAULT_NETWORK: &str = "main";
@@ -26,6 +27,21 @@ pub struct RateLimits {
     pub lan: Option<NonZeroU64>,
     /// Over all others.
     pub wan: Option<NonZeroU64>,
+}
+
+/// Parts of the quota, in percent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Watermarks {
+    /// Above this, things are evicted ...
+    pub high: u8,
+    /// ... until no more than this is taken.
+    pub low: u8,
+}
+
+impl Default for Watermarks {
+    fn default() -> Self {
+        Self { high: 90, low: 80 }
+    }
 }
 
 /// Least memory for payload on its way in: one source at full speed takes a third of it.
@@ -51,6 +67,16 @@ pub struct NodeConfig {
     pub api: Option<SocketAddr>,
     /// Bytes of free disk that are never used. Default 256 MiB: room for the index and the rest of the system.
     pub reserve_bytes: u64,
+    /// Most bytes that the data dir takes on its disk, as `du` counts it: blobs, index, everything. Default none: a disk of its own is
+    /// limited by the reserve.
+    pub quota_bytes: Option<u64>,
+    /// What goes first when room is needed within the quota. Default nothing: a mirror's owner decides what it holds.
+    pub eviction: Eviction,
+    /// From how much of the quota on things are evicted, and down to how much. Default 90 % and 80 %: there is room for the next fetch, and
+    /// a model that is fetched and evicted in turns does not set it off each time.
+    pub watermarks: Watermarks,
+    /// Whether what nobody else is known to hold may be evicted, too. Default no.
+    pub evict_last_copy: bool,
     /// How fast payload may go out.
     pub max_upload: RateLimits,
     /// How fast payload may come in.
@@ -88,6 +114,10 @@ impl NodeConfig {
             mdns: true,
             api: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
             reserve_bytes: 256 * 1024 * 1024,
+            quota_bytes: None,
+            eviction: Eviction::Off,
+            watermarks: Watermarks::default(),
+            evict_last_copy: false,
             max_upload: RateLimits::default(),
             max_download: RateLimits::default(),
             transfer_memory_bytes: 64 * 1024 * 1024,

@@ -43,9 +43,11 @@ impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         let kind = match &error {
             StoreError::Missing(_) => FailureKind::NotFound,
-            StoreError::DiskFull { .. } | StoreError::Io { .. } | StoreError::SyncLost(_) | StoreError::Damaged { .. } => {
-                FailureKind::Disk
-            }
+            StoreError::DiskFull { .. }
+            | StoreError::OverQuota { .. }
+            | StoreError::Io { .. }
+            | StoreError::SyncLost(_)
+            | StoreError::Damaged { .. } => FailureKind::Disk,
             StoreError::InUse { .. }
             | StoreError::Newer { .. }
             | StoreError::NotAStore { .. }

@@ -9,7 +9,8 @@ use p2pweights_protocol::link::Link;
 use p2pweights_protocol::manifest::Manifest;
 
 use crate::report::{Failure, FailureKind, FilePlan, ListEntry, RebuildReport, RemoveReport, ShowReport};
-use crate::store::{BlobStatus, Location, PinRecord, Store, StoreError};
+use crate::store::{BlobStatus, Location, PinRecord, Store, StoreError, WantedRecord};
+use crate::upkeep::shares;
 
 /// Bytes held of a blob.
 pub fn held_bytes(status: &BlobStatus) -> u64 {
@@ -18,7 +19,10 @@ pub fn held_bytes(status: &BlobStatus) -> u64 {
 }
 
 /// Every model, then every blob that belongs to none.
-pub fn list(store: &Store) -> Vec<ListEntry> {
+pub fn list(store: &Store) -> Result<Vec<ListEntry>, Failure> {
+    let (disk, _) = shares(store, &store.disk_usage()?);
+    let disk = |hash: BlobHash| disk.get(&hash).copied().unwrap_or(0);
+    let wanted: BTreeMap<BlobHash, WantedRecord> = store.wanted().into_iter().map(|record| (record.hash, record)).collect();
     let blobs: BTreeMap<BlobHash, BlobStatus> = store.blobs().into_iter().map(|status| (status.hash, status)).collect();
     let pins = store.manifests();
     let in_models: BTreeSet<BlobHash> = pins.iter().flat_map(|pin| pin.shards.iter().copied().chain([pin.manifest])).collect();
@@ -32,23 +36,27 @@ pub fn list(store: &Store) -> Vec<ListEntry> {
             files: pin.shards.len(),
             bytes: pin.bytes,
             held: shards.iter().filter_map(|shard| blobs.get(shard)).map(held_bytes).sum(),
+            disk: disk(pin.manifest),
+            pinned: pin.pinned,
             path: None,
         }
     });
     let plain = blobs.values().filter(|status| !in_models.contains(&status.hash)).map(|status| ListEntry {
         hash: status.hash.to_string(),
         kind: "blob".to_owned(),
-        name: None,
+        name: wanted.get(&status.hash).and_then(|record| record.name.clone()),
         revision: None,
         files: 1,
         bytes: status.size,
         held: held_bytes(status),
+        disk: disk(status.hash),
+        pinned: wanted.get(&status.hash).is_some_and(|record| record.pinned),
         path: match &status.location {
             Location::Stored => None,
             Location::Referenced(path) => Some(path.clone()),
         },
     });
-    models.chain(plain).collect()
+    Ok(models.chain(plain).collect())
 }
 
 /// The manifest behind a hash, if it is one; `None` for a plain blob.
@@ -108,7 +116,14 @@ pub fn show(store: &Store, target: &str) -> Result<ShowReport, Failure> {
 pub fn removal(store: &Store, target: &str) -> Result<(Vec<BlobHash>, Option<PinRecord>), Failure> {
     let hash = Link::parse_target(target)?.hash();
     let (ours, others): (Vec<_>, Vec<_>) = store.manifests().into_iter().partition(|pin| pin.manifest == hash);
-    let needed: BTreeSet<BlobHash> = others.iter().flat_map(|pin| pin.shards.iter().copied()).collect();
+    let wanted = store.wanted();
+    let pinned = ours.iter().any(|pin| pin.pinned) || wanted.iter().any(|record| record.hash == hash && record.pinned);
+    if pinned {
+        let message = format!("{hash} is pinned; `p2pweights unpin {hash}` takes that back");
+        return Err(Failure::new(FailureKind::Refused, message));
+    }
+    let by_themselves = wanted.iter().map(|record| record.hash).filter(|blob| *blob != hash);
+    let needed: BTreeSet<BlobHash> = others.iter().flat_map(|pin| pin.shards.iter().copied()).chain(by_themselves).collect();
     let pin = ours.into_iter().next();
     let mut blobs: Vec<BlobHash> = pin.iter().flat_map(|pin| pin.shards.iter().copied()).collect();
     if pin.is_none() && needed.contains(&hash) {
@@ -138,9 +153,10 @@ pub fn remove(store: &Store, blobs: &[BlobHash], pin: Option<PinRecord>) -> Resu
             report.kept.push(path);
         }
         report.blobs += usize::from(store.remove(*blob)?);
+        store.remove_wanted(*blob)?;
     }
     let after = store.disk_usage()?;
-    report.freed = (before.data_bytes + before.outboard_bytes).saturating_sub(after.data_bytes + after.outboard_bytes);
+    report.freed = blobs.iter().map(|blob| before.of(*blob).saturating_sub(after.of(*blob))).sum();
     Ok(report)
 }
 

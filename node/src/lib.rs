@@ -10,6 +10,7 @@ pub mod node;
 pub mod report;
 pub mod session;
 pub mod store;
+pub mod upkeep;
 
 mod api;
 mod clock;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use p2pweights_protocol::engine::{Command, Input};
 use p2pweights_protocol::ids::{BlobHash, PeerId};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
@@ -23,12 +23,13 @@ use crate::net::{Net, NetConfig, NetError, NetStatus, from_libp2p};
 use crate::peer_name::peer_name;
 use crate::publish;
 use crate::report::{
-    Failure, FailureKind, FetchEvent, FetchRequest, ListEntry, PathReport, PeerReport, PublishEvent, PublishRequest,
+    Failure, FailureKind, FetchEvent, FetchRequest, ListEntry, PathReport, PeerReport, PinReport, PublishEvent, PublishRequest,
     RemoveReport, ShowReport, StatusReport, SwarmReport, VerifyEvent, VerifyRequest, WithdrawnReport,
 };
 use crate::scrub::{self, Record, ScrubSettings};
 use crate::store::{Loss, Store, StoreConfig, StoreError};
 use crate::transfer::{Budget, Caps, Fact, PathLook, Transfers};
+use crate::upkeep::{self, UpkeepConfig};
 use crate::verify;
 
 /// Facts that may wait for the driver: a few for each of some hundred streams.
@@ -59,6 +60,9 @@ pub struct Core {
     scrub: Option<ScrubSettings>,
     network: String,
     clock: Clock,
+    pub(crate) upkeep: UpkeepConfig,
+    /// Who makes room has it: one at a time.
+    pub(crate) upkeep_turn: Semaphore,
 }
 
 /// Runs something that touches the disk on a blocking thread.
@@ -73,9 +77,9 @@ pub(crate) async fn blocking<T: Send + 'static>(
 
 /// Opens the store of a data dir.
 pub(crate) async fn open_store(config: &NodeConfig) -> Result<Store, Failure> {
-    let (dir, reserve_bytes) = (config.data_dir.clone(), config.reserve_bytes);
+    let (dir, reserve_bytes, quota_bytes) = (config.data_dir.clone(), config.reserve_bytes, config.quota_bytes);
     blocking(move || {
-        let settings = StoreConfig { reserve_bytes, ..StoreConfig::default() };
+        let settings = StoreConfig { reserve_bytes, quota_bytes, ..StoreConfig::default() };
         Ok(Store::open_with(&dir, settings)?)
     })
     .await
@@ -124,6 +128,8 @@ impl Node {
             scrub: ScrubSettings::of(&config),
             network: config.network.clone(),
             clock,
+            upkeep: UpkeepConfig::of(&config),
+            upkeep_turn: Semaphore::new(1),
         });
         let api = match config.api {
             None => None,
@@ -131,6 +137,8 @@ impl Node {
         };
         core.offer_all().await?;
         core.look_after_the_store(&config);
+        let keeping = Arc::clone(&core);
+        core.tasks.spawn(async move { keeping.keep_up().await });
         Ok(Self { core, api, driver, config })
     }
 
@@ -263,7 +271,7 @@ impl Core {
     /// What the store holds.
     pub async fn list(&self) -> Result<Vec<ListEntry>, Failure> {
         let store = self.store.clone();
-        blocking(move || Ok(inventory::list(&store))).await
+        blocking(move || inventory::list(&store)).await
     }
 
     /// Reads one blob again; what is damaged of it is no longer held.
@@ -301,6 +309,12 @@ impl Core {
         blocking(move || inventory::remove(&store, &blobs, pin)).await
     }
 
+    /// Pins a model or blob, or takes that back.
+    pub async fn set_pinned(&self, target: String, pinned: bool) -> Result<PinReport, Failure> {
+        let store = self.store.clone();
+        blocking(move || upkeep::set_pinned(&store, &target, pinned)).await
+    }
+
     pub(crate) async fn withdraw(&self, blob: BlobHash) -> Result<(), Failure> {
         self.driver.command(Command::Withdraw { blob }).await.map_err(|error| Failure::internal(&error))
     }
@@ -334,7 +348,8 @@ impl Core {
         let net = self.net.status().await.map_err(|error| warn!(error = phrase(&error), "no network status")).ok();
         let overview = self.driver.overview().await.unwrap_or_default();
         let store = self.store.clone();
-        let blobs = blocking(move || Ok(store.blobs())).await.unwrap_or_default();
+        let looked = blocking(move || Ok((store.blobs(), upkeep::shares(&store, &store.disk_usage()?).1))).await;
+        let (blobs, disk) = looked.unwrap_or_default();
         let listen = |net: &NetStatus| net.listen.iter().map(ToString::to_string).collect();
         StatusReport {
             peer_id: net.as_ref().map_or_else(String::new, |net| net.peer.to_string()),
@@ -364,6 +379,7 @@ impl Core {
             scrub: scrub::report(&self.record, self.scrub, blobs.iter().map(inventory::held_bytes).sum()),
             repairs: self.mending.report(&self.store.repairs()),
             withdrawn: withdrawn(&self.store),
+            disk,
             paused: overview.paused.map(|paused| paused.message),
         }
     }

@@ -2,6 +2,7 @@
 //! Plain data; the field names are a public format.
 
 mod health;
+mod storage;
 
 use std::path::PathBuf;
 
@@ -9,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::health::{DamageCount, RepairReport, ScrubReport, Verdict, VerifyEntry, VerifyEvent, VerifyReport, VerifyRequest};
 use crate::net::BulkPath;
+pub use storage::{DiskReport, GcEntry, GcReport, GcRequest, PinReport, StayEntry};
 
 /// Ask for a model or a blob.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -35,6 +37,9 @@ pub struct FetchRequest {
     /// swarm comes first.
     #[serde(default)]
     pub in_order: bool,
+    /// Pin it when it is here.
+    #[serde(default)]
+    pub pin: bool,
     /// Put a model into a folder of its own below `output`, named after it, instead of right there.
     pub own_folder: bool,
 }
@@ -285,6 +290,12 @@ pub struct ListEntry {
     pub bytes: u64,
     /// Bytes held: verified and on disk.
     pub held: u64,
+    /// Bytes on the disk that only this takes.
+    #[serde(default)]
+    pub disk: u64,
+    /// Whether it is pinned.
+    #[serde(default)]
+    pub pinned: bool,
     /// Where it lies, for a published reference.
     pub path: Option<PathBuf>,
 }
@@ -339,6 +350,9 @@ pub struct StatusReport {
     pub swarms: Vec<SwarmReport>,
     /// Published files that changed on disk and are no longer served.
     pub withdrawn: Vec<WithdrawnReport>,
+    /// Bytes of the data dir on its disk.
+    #[serde(default)]
+    pub disk: DiskReport,
     /// Whether fetching is paused, and why.
     pub paused: Option<String>,
     /// The background scrub.

@@ -11,11 +11,12 @@ use crate::mend::Mending;
 use crate::node::{AGENT, Core, EVENTS, Node, blocking, open_store, withdrawn};
 use crate::publish;
 use crate::report::{
-    Failure, FailureKind, FetchEvent, FetchRequest, ListEntry, PeerReport, PublishEvent, PublishRequest, RebuildReport,
-    RemoveReport, ShowReport, StatusReport, VerifyEvent, VerifyRequest,
+    Failure, FailureKind, FetchEvent, FetchRequest, GcReport, GcRequest, ListEntry, PeerReport, PinReport, PublishEvent,
+    PublishRequest, RebuildReport, RemoveReport, ShowReport, StatusReport, VerifyEvent, VerifyRequest,
 };
 use crate::scrub::{self, Record};
 use crate::store::Store;
+use crate::upkeep::{self, UpkeepConfig};
 use crate::verify;
 
 /// A way to carry out commands on a data dir.
@@ -92,7 +93,7 @@ impl Session {
         match self {
             Self::Remote(client) => client.list().await,
             Self::Embedded(node) => node.core().list().await,
-            Self::Offline(offline) => offline.with(|store| Ok(inventory::list(store))).await,
+            Self::Offline(offline) => offline.with(inventory::list).await,
         }
     }
 
@@ -136,6 +137,27 @@ impl Session {
                     inventory::remove(store, &blobs, pin)
                 };
                 offline.with(remove).await
+            }
+        }
+    }
+
+    /// Pins a model or blob, named by hash, link or name, or takes that back.
+    pub async fn set_pinned(&self, target: String, pinned: bool) -> Result<PinReport, Failure> {
+        match self {
+            Self::Remote(client) => client.set_pinned(&target, pinned).await,
+            Self::Embedded(node) => node.core().set_pinned(target, pinned).await,
+            Self::Offline(offline) => offline.with(move |store| upkeep::set_pinned(store, &target, pinned)).await,
+        }
+    }
+
+    /// Clears away what nothing keeps and, over the low watermark, evicts.
+    pub async fn gc(&self, request: GcRequest) -> Result<GcReport, Failure> {
+        match self {
+            Self::Remote(client) => client.gc(&request).await,
+            Self::Embedded(node) => node.core().gc(request).await,
+            Self::Offline(offline) => {
+                let config = UpkeepConfig::of(&offline.config);
+                offline.with(move |store| upkeep::gc(store, config, request)).await
             }
         }
     }
@@ -209,6 +231,7 @@ impl Offline {
         let record = Record::open(&self.config.data_dir);
         self.with(move |store| {
             let blobs = store.blobs();
+            let (_, disk) = upkeep::shares(store, &store.disk_usage()?);
             Ok(StatusReport {
                 peer_id: keypair.public().to_peer_id().to_string(),
                 agent: AGENT.to_owned(),
@@ -225,6 +248,7 @@ impl Offline {
                 received_bytes: 0,
                 swarms: Vec::new(),
                 withdrawn: withdrawn(store),
+                disk,
                 paused: None,
                 scrub: scrub::report(&record, None, 0),
                 repairs: Mending::default().report(&store.repairs()),

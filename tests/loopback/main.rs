@@ -13,6 +13,7 @@ mod misdeeds;
 mod noise;
 mod overlaps;
 mod paths;
+mod quota;
 mod raw_peer;
 mod requesters;
 mod stage;

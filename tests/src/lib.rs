@@ -4,6 +4,7 @@
 
 pub mod agreement;
 pub mod content;
+pub mod disk;
 pub mod heartbeat;
 pub mod nodes;
 pub mod processes;

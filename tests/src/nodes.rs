@@ -215,6 +215,7 @@ pub fn request(target: &str, output: Option<PathBuf>) -> FetchRequest {
         dry_run: false,
         force: false,
         in_order: false,
+        pin: false,
         own_folder: false,
     }
 }

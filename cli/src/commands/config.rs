@@ -50,6 +50,10 @@ fn value(settings: &Settings, key: Key) -> serde_json::Value {
         Key::ScrubPeriod => settings.node.scrub_period.map(|period| period.as_secs()).into(),
         Key::ScrubRate => rate(settings.node.scrub_rate),
         Key::Api => settings.node.api.map(|address| address.to_string()).into(),
+        Key::StorageQuota => settings.node.quota_bytes.into(),
+        Key::StorageHigh => settings.node.watermarks.high.into(),
+        Key::StorageLow => settings.node.watermarks.low.into(),
+        Key::StorageEvictLastCopy => settings.node.evict_last_copy.into(),
         Key::Memory => settings.node.transfer_memory_bytes.into(),
         Key::MaxUpload => rate(settings.node.max_upload.total),
         Key::MaxDownload => rate(settings.node.max_download.total),
@@ -58,6 +62,6 @@ fn value(settings: &Settings, key: Key) -> serde_json::Value {
         Key::WanMaxUpload => rate(settings.node.max_upload.wan),
         Key::WanMaxDownload => rate(settings.node.max_download.wan),
         Key::LogFlight => settings.node.flight_log.clone().map(|path| path.display().to_string()).into(),
-        Key::DataDir | Key::Network => texts.concat().into(),
+        Key::DataDir | Key::Network | Key::StorageEviction => texts.concat().into(),
     }
 }

@@ -59,6 +59,7 @@ fn request(settings: &Settings, arguments: FetchArguments) -> Result<FetchReques
         dry_run: arguments.dry_run,
         force: arguments.force,
         in_order: arguments.in_order,
+        pin: arguments.pin,
     })
 }
 
@@ -67,7 +68,7 @@ async fn check_flags(session: &Session, settings: &Settings) -> Result<(), Comma
     if !session.is_remote() {
         return Ok(());
     }
-    for key in [Key::MaxUpload, Key::MaxDownload, Key::LogFlight] {
+    for key in [Key::MaxUpload, Key::MaxDownload, Key::LogFlight, Key::StorageQuota, Key::StorageEviction] {
         if let Origin::Flag(flag) = settings.origin(key) {
             return Err(CommandError::usage(format!("a node runs over this data dir already; {flag} says nothing to it"))
                 .or_hint(format!("leave out {flag} and start that node with it, or use another --data-dir")));

@@ -10,14 +10,20 @@ use crate::size;
 
 pub async fn run(output: Output, config: NodeConfig) -> Result<(), CommandError> {
     let session = Session::open_offline(config).await?;
-    let answer = session.list().await;
+    let (answer, status) = (session.list().await, session.status().await);
     session.close().await;
-    let entries = answer?;
+    let (entries, disk) = (answer?, status?.disk);
     output.value(&entries, || {
         if entries.is_empty() {
             return vec!["nothing in the store; `publish` or `fetch` something".to_owned()];
         }
-        table(&["hash", "kind", ">files", ">size", ">held", "name"], &entries.iter().map(row).collect::<Vec<_>>())
+        let titles = ["hash", "kind", ">files", ">size", ">held", ">disk", "name"];
+        let mut lines = table(&titles, &entries.iter().map(row).collect::<Vec<_>>());
+        let shared =
+            if disk.shared > 0 { format!(" + {} shared between models", size::bytes(disk.shared)) } else { String::new() };
+        let parts = format!("{} listed{shared} + {} index and other", size::bytes(disk.listed), size::bytes(disk.other));
+        lines.push(format!("on disk: {parts} = {}", size::bytes(disk.total)));
+        lines
     })
 }
 
@@ -25,6 +31,9 @@ fn row(entry: &ListEntry) -> Vec<String> {
     let mut name = entry.name.clone().unwrap_or_default();
     if let Some(revision) = &entry.revision {
         name.push_str(&format!(" @ {revision}"));
+    }
+    if entry.pinned {
+        name.push_str("  pinned");
     }
     if let Some(path) = &entry.path {
         name.push_str(&format!("  in {}", path.display()));
@@ -35,6 +44,7 @@ fn row(entry: &ListEntry) -> Vec<String> {
         entry.files.to_string(),
         size::bytes(entry.bytes),
         size::percent(entry.held, entry.bytes),
+        size::bytes(entry.disk),
         name.trim_start().to_owned(),
     ]
 }

@@ -4,9 +4,11 @@ mod completions;
 mod config;
 mod demo;
 mod fetch;
+mod gc;
 mod list;
 mod node;
 mod peers;
+mod pin;
 mod publish;
 mod remove;
 mod show;
@@ -18,7 +20,9 @@ use std::path::Path;
 
 use p2pweights_node::config::NodeConfig;
 
-use crate::args::{Arguments, ConfigVerb, GlobalArguments, NetworkArguments, PayloadArguments, StoreVerb, Verb};
+use crate::args::{
+    Arguments, ConfigVerb, GlobalArguments, NetworkArguments, PayloadArguments, StorageArguments, StoreVerb, Verb,
+};
 use crate::failure::CommandError;
 use crate::output::Output;
 use crate::settings::{Flags, Key, Settings};
@@ -33,6 +37,7 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<(), CommandErro
         Verb::Node(verb) => {
             add_network(&mut flags, &verb.network);
             add_payload(&mut flags, &verb.payload)?;
+            add_storage(&mut flags, &verb.storage);
             add(&mut flags, Key::Listen, "--listen", verb.listen.clone());
             add(&mut flags, Key::Api, "--api", verb.api.iter().cloned().collect());
             node::run(output, Settings::resolve(&flags)?, verb.stop_with_stdin).await
@@ -40,6 +45,7 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<(), CommandErro
         Verb::Fetch(verb) => {
             add_network(&mut flags, &verb.network);
             add_payload(&mut flags, &verb.payload)?;
+            add_storage(&mut flags, &verb.storage);
             fetch::run(output, Settings::resolve(&flags)?, verb).await
         }
         Verb::Config(ConfigVerb::Show) => config::show(output, &Settings::resolve(&flags)?),
@@ -53,6 +59,9 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<(), CommandErro
             verify::run(output, resolve(&flags)?, verb).await
         }
         Verb::Remove(verb) => remove::run(output, resolve(&flags)?, verb).await,
+        Verb::Pin(verb) => pin::run(output, resolve(&flags)?, verb, true).await,
+        Verb::Unpin(verb) => pin::run(output, resolve(&flags)?, verb, false).await,
+        Verb::Gc(verb) => gc::run(output, resolve(&flags)?, verb).await,
         Verb::Store(StoreVerb::Rebuild) => store::rebuild(output, resolve(&flags)?).await,
     }
 }
@@ -89,6 +98,11 @@ fn add_payload(flags: &mut Flags, arguments: &PayloadArguments) -> Result<(), Co
         add(flags, Key::LogFlight, "--flight-log", vec![utf8(path)?]);
     }
     Ok(())
+}
+
+fn add_storage(flags: &mut Flags, arguments: &StorageArguments) {
+    add(flags, Key::StorageQuota, "--quota", arguments.quota.iter().cloned().collect());
+    add(flags, Key::StorageEviction, "--eviction", arguments.eviction.iter().cloned().collect());
 }
 
 fn add(flags: &mut Flags, key: Key, flag: &'static str, texts: Vec<String>) {

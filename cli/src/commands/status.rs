@@ -44,6 +44,13 @@ fn lines(report: &StatusReport, running: bool) -> Vec<String> {
         facts.insert(0, ("node", "none is running over this data dir; `p2pweights node` starts one".to_owned()));
     }
     facts.push(("store", format!("{} in full, {} held", size::count(report.blobs, "blob"), size::bytes(report.bytes))));
+    let disk = &report.disk;
+    let quota = disk.quota.map_or_else(String::new, |quota| {
+        let promised =
+            if disk.promised > 0 { format!(", {} promised to fetches", size::bytes(disk.promised)) } else { String::new() };
+        format!(" of a quota of {}, {} left{promised}", size::bytes(quota), size::bytes(disk.left.unwrap_or(0)))
+    });
+    facts.push(("disk", format!("{}{quota}", size::bytes(disk.total))));
     if let Some(reason) = &report.paused {
         facts.push(("paused", reason.clone()));
     }

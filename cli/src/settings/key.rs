@@ -21,6 +21,16 @@ pub enum Key {
     ScrubPeriod,
     /// Most bytes that are read for it in a second.
     ScrubRate,
+    /// Most disk that the data dir takes.
+    StorageQuota,
+    /// What goes first when room is needed within that.
+    StorageEviction,
+    /// From how much of the quota on things are evicted.
+    StorageHigh,
+    /// Down to how much of it.
+    StorageLow,
+    /// Whether what nobody else is known to hold may be evicted.
+    StorageEvictLastCopy,
     /// Most payload that goes out in a second.
     MaxUpload,
     /// Most payload that comes in in a second.
@@ -43,7 +53,7 @@ pub enum Key {
 
 impl Key {
     /// All of them, in the order in which they are printed.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 23] = [
         Self::DataDir,
         Self::Listen,
         Self::Bootstrap,
@@ -53,6 +63,11 @@ impl Key {
         Self::StorageReserve,
         Self::ScrubPeriod,
         Self::ScrubRate,
+        Self::StorageQuota,
+        Self::StorageEviction,
+        Self::StorageHigh,
+        Self::StorageLow,
+        Self::StorageEvictLastCopy,
         Self::MaxUpload,
         Self::MaxDownload,
         Self::LanMaxUpload,
@@ -76,6 +91,11 @@ impl Key {
             Self::StorageReserve => "storage.reserve",
             Self::ScrubPeriod => "storage.scrub_period",
             Self::ScrubRate => "storage.scrub_rate",
+            Self::StorageQuota => "storage.quota",
+            Self::StorageEviction => "storage.eviction",
+            Self::StorageHigh => "storage.high",
+            Self::StorageLow => "storage.low",
+            Self::StorageEvictLastCopy => "storage.evict_last_copy",
             Self::MaxUpload => "limits.max_upload",
             Self::MaxDownload => "limits.max_download",
             Self::LanMaxUpload => "limits.lan.max_upload",
@@ -140,6 +160,7 @@ mod tests {
             ("bootstraps", Key::Bootstrap),
             ("data-dir", Key::DataDir),
             ("reserve", Key::StorageReserve),
+            ("quotas", Key::StorageQuota),
             ("storage.reserved", Key::StorageReserve),
             ("netwrok", Key::Network),
             ("mDNS", Key::Mdns),

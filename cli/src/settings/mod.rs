@@ -3,6 +3,7 @@
 
 mod file;
 mod key;
+mod storage;
 
 use std::env;
 use std::fmt;
@@ -18,6 +19,7 @@ use serde::{Serialize, Serializer};
 use crate::failure::CommandError;
 use crate::size;
 pub use key::Key;
+pub use storage::{parse_eviction, parse_quota};
 
 /// Names the config file in the environment.
 const CONFIG_VARIABLE: &str = "P2PWEIGHTS_CONFIG";
@@ -104,6 +106,7 @@ impl Settings {
         for (key, flag, texts) in &flags.values {
             settings.set(*key, texts, Origin::Flag(flag))?;
         }
+        storage::check(&settings)?;
         Ok(settings)
     }
 
@@ -127,6 +130,11 @@ impl Settings {
                 vec![node.scrub_period.map_or_else(|| OFF.to_owned(), |period| size::exact_duration(period.as_secs()))]
             }
             Key::ScrubRate => vec![cap_text(node.scrub_rate)],
+            Key::StorageQuota => vec![node.quota_bytes.map_or_else(|| OFF.to_owned(), size_text)],
+            Key::StorageEviction => vec![node.eviction.to_string()],
+            Key::StorageHigh => vec![format!("{}%", node.watermarks.high)],
+            Key::StorageLow => vec![format!("{}%", node.watermarks.low)],
+            Key::StorageEvictLastCopy => vec![node.evict_last_copy.to_string()],
             Key::Memory => vec![size_text(node.transfer_memory_bytes)],
             Key::MaxUpload => vec![cap_text(node.max_upload.total)],
             Key::MaxDownload => vec![cap_text(node.max_download.total)],
@@ -161,6 +169,11 @@ impl Settings {
             Key::StorageReserve => node.reserve_bytes = size::parse(single()?)?,
             Key::ScrubPeriod => node.scrub_period = parse_period(single()?)?,
             Key::ScrubRate => node.scrub_rate = parse_scrub_rate(single()?)?,
+            Key::StorageQuota => node.quota_bytes = parse_quota(single()?)?,
+            Key::StorageEviction => node.eviction = single()?.parse()?,
+            Key::StorageHigh => node.watermarks.high = storage::parse_percent(single()?)?,
+            Key::StorageLow => node.watermarks.low = storage::parse_percent(single()?)?,
+            Key::StorageEvictLastCopy => node.evict_last_copy = parse_switch(single()?)?,
             Key::Memory => node.transfer_memory_bytes = parse_memory(single()?)?,
             Key::MaxUpload => node.max_upload.total = parse_cap(single()?)?,
             Key::MaxDownload => node.max_download.total = parse_cap(single()?)?,

@@ -6,6 +6,7 @@
 mod failures;
 mod full_disk;
 mod journey;
+mod keeping;
 mod publish;
 mod settings;
 mod small_files;

@@ -121,6 +121,8 @@ fn a_published_file_that_changed_is_withdrawn_and_not_mended() {
     let ended = world.run("data", &["verify", "--mend", "--timeout", "1"]).expect_code(5);
     ended.expect_error(&["`publish` it again"]);
     assert!(fs::read(path).unwrap() == noise(9, 500_000), "the user's file was touched");
+    // Back as it was, and published again.
+    world.write("model/model-00001-of-00001.safetensors", noise(3, 500_000));
     world.publish("data", &model, &[]);
     world.run("data", &["verify"]).expect_code(0);
 }

@@ -18,8 +18,8 @@ use super::lines;
 use super::pass::Pass;
 use crate::node::EVENTS;
 use crate::report::{
-    Failure, FailureKind, FetchEvent, FetchRequest, ListEntry, PeerReport, PublishEvent, PublishRequest, RemoveReport,
-    ShowReport, StatusReport, VerifyEvent, VerifyRequest,
+    Failure, FailureKind, FetchEvent, FetchRequest, GcReport, GcRequest, ListEntry, PeerReport, PinReport, PublishEvent,
+    PublishRequest, RemoveReport, ShowReport, StatusReport, VerifyEvent, VerifyRequest,
 };
 
 /// How long a connection to this machine may take.
@@ -69,6 +69,18 @@ impl Client {
     pub async fn remove(&self, target: &str) -> Result<RemoveReport, Failure> {
         let hash = p2pweights_protocol::link::Link::parse_target(target)?.hash();
         self.ask(Method::DELETE, &format!("/v1/blobs/{hash}"), LONG).await
+    }
+
+    /// Pins a model or blob, or takes that back.
+    pub async fn set_pinned(&self, target: &str, pinned: bool) -> Result<PinReport, Failure> {
+        let path = if pinned { "/v1/pin" } else { "/v1/unpin" };
+        self.ask(Method::POST, &with_target(path, target), ANSWER).await
+    }
+
+    /// Clears away and evicts.
+    pub async fn gc(&self, request: &GcRequest) -> Result<GcReport, Failure> {
+        let path = format!("/v1/gc?dry_run={}&older_than_s={}", request.dry_run, request.older_than_s);
+        self.ask(Method::POST, &path, LONG).await
     }
 
     /// Fetches. Dropping the receiver cancels it.

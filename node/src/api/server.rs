@@ -21,7 +21,7 @@ use super::lines;
 use super::pass::Pass;
 use crate::failure::phrase;
 use crate::node::Core;
-use crate::report::{Failure, FailureKind, FetchRequest, PublishRequest, VerifyEvent, VerifyRequest};
+use crate::report::{Failure, FailureKind, FetchRequest, GcRequest, PublishRequest, VerifyEvent, VerifyRequest};
 
 /// Longest request body: a fetch with a few thousand globs.
 const BODY_BYTES: usize = 1024 * 1024;
@@ -88,6 +88,9 @@ fn router(context: Context) -> Router {
         .route("/v1/show", get(show))
         .route("/v1/verify", post(verify))
         .route("/v2/verify", post(verify_lines))
+        .route("/v1/pin", post(pin))
+        .route("/v1/unpin", post(unpin))
+        .route("/v1/gc", post(gc))
         .route("/v1/fetch", post(fetch))
         .route("/v1/publish", post(publish))
         .route("/v1/blobs/{hash}", delete(remove))
@@ -166,6 +169,18 @@ async fn verify_lines(State(context): State<Context>, Json(request): Json<Verify
 
 async fn remove(State(context): State<Context>, Path(hash): Path<String>) -> Response {
     answer(context.core.remove(hash).await)
+}
+
+async fn pin(State(context): State<Context>, Query(Target { target }): Query<Target>) -> Response {
+    answer(context.core.set_pinned(target, true).await)
+}
+
+async fn unpin(State(context): State<Context>, Query(Target { target }): Query<Target>) -> Response {
+    answer(context.core.set_pinned(target, false).await)
+}
+
+async fn gc(State(context): State<Context>, Query(request): Query<GcRequest>) -> Response {
+    answer(context.core.gc(request).await)
 }
 
 async fn fetch(State(context): State<Context>, Json(request): Json<FetchRequest>) -> Response {

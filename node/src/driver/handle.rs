@@ -105,6 +105,8 @@ pub(super) enum Order {
     Unwatch { blobs: Vec<BlobHash> },
     Overview { reply: oneshot::Sender<Overview> },
     Release { blobs: Vec<BlobHash> },
+    Providers { blob: BlobHash, reply: oneshot::Sender<Vec<PeerId>> },
+    Copies { blobs: Vec<BlobHash>, reply: oneshot::Sender<usize> },
 }
 
 /// Speaks to the driver.
@@ -172,6 +174,20 @@ impl DriverHandle {
     /// Syncs and closes what is open of these blobs.
     pub async fn release(&self, blobs: Vec<BlobHash>) -> Result<(), Stopped> {
         self.orders.send(Order::Release { blobs }).await.map_err(|_| Stopped)
+    }
+
+    /// Whom the DHT names as providers of a blob; answered when its look-up is over.
+    pub async fn providers(&self, blob: BlobHash) -> Result<Vec<PeerId>, Stopped> {
+        let (reply, answer) = oneshot::channel();
+        self.orders.send(Order::Providers { blob, reply }).await.map_err(|_| Stopped)?;
+        answer.await.map_err(|_| Stopped)
+    }
+
+    /// How many connected peers say that they hold all of each of these blobs, of the one that the fewest hold.
+    pub async fn copies(&self, blobs: Vec<BlobHash>) -> Result<usize, Stopped> {
+        let (reply, answer) = oneshot::channel();
+        self.orders.send(Order::Copies { blobs, reply }).await.map_err(|_| Stopped)?;
+        answer.await.map_err(|_| Stopped)
     }
 
     /// The state of everything.

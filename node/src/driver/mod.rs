@@ -5,6 +5,7 @@
 
 mod flight;
 mod handle;
+mod questions;
 mod watched;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -25,6 +26,7 @@ use self::flight::FlightLog;
 pub use self::flight::{FlightError, FlightFile};
 use self::handle::Order;
 pub use self::handle::{BlobLook, DriverHandle, Look, News, Overview, Paused, Stopped, SwarmLook};
+use self::questions::Questions;
 use self::watched::Watches;
 use crate::clock::Clock;
 use crate::net::{Net, NetEvent};
@@ -70,6 +72,7 @@ pub struct Driver {
     paused: Option<(Paused, Instant)>,
     warnings: VecDeque<(u64, String)>,
     warned: u64,
+    questions: Questions,
 }
 
 impl Driver {
@@ -105,6 +108,7 @@ impl Driver {
             paused: None,
             warnings: VecDeque::new(),
             warned: 0,
+            questions: Questions::default(),
         };
         (driver, DriverHandle::new(sender, changed, activity))
     }
@@ -237,7 +241,10 @@ impl Driver {
             }
             NetEvent::Message { peer, message } => Input::Message { peer, message },
             NetEvent::Malformed { peer } => Input::Malformed { peer },
-            NetEvent::ProvidersFound { blob, providers, finished } => Input::ProvidersFound { blob, providers, finished },
+            NetEvent::ProvidersFound { blob, providers, finished } => {
+                self.questions.found(blob, &providers, finished);
+                Input::ProvidersFound { blob, providers, finished }
+            }
             NetEvent::Bulk { peer, stream } => return self.transfers.accept(peer, stream),
         };
         self.handle(input);
@@ -273,6 +280,13 @@ impl Driver {
             Order::Watch { blobs } => blobs.into_iter().for_each(|blob| self.watched.watch(blob)),
             Order::Unwatch { blobs } => blobs.into_iter().for_each(|blob| self.watched.unwatch(blob)),
             Order::Release { blobs } => self.transfers.release(blobs),
+            Order::Providers { blob, reply } => {
+                self.questions.ask(blob, reply);
+                self.network(blob, "find providers", Net::find_providers);
+            }
+            Order::Copies { blobs, reply } => {
+                let _ = reply.send(blobs.iter().map(|blob| self.engine.copies(*blob)).min().unwrap_or(0));
+            }
             Order::Overview { reply } => {
                 let _ = reply.send(self.overview());
             }

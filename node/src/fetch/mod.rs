@@ -2,12 +2,13 @@
 
 mod chosen;
 mod pull;
+mod room;
 mod watched;
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use p2pweights_protocol::engine::{Command, Order, Want};
@@ -26,9 +27,8 @@ use crate::driver::{Look, News, Stopped};
 use crate::inventory::held_bytes;
 use crate::node::{Core, blocking};
 use crate::peer_name::peer_name;
-use crate::publish::pin;
 use crate::report::{Failure, FailureKind, FetchEvent, FetchRequest, FilePlan, SourceReport};
-use crate::store::{Export, Exports, PublishMode};
+use crate::store::{Export, Exports, Need, Promise, PublishMode, locked};
 
 /// How often progress is told.
 const TICK: Duration = Duration::from_millis(250);
@@ -61,7 +61,7 @@ pub async fn fetch(core: &Arc<Core>, request: &FetchRequest, events: &mpsc::Send
     let mut providers = introduce(core, &request.bootstrap, &request.peers)?;
     providers.extend(introduce(core, &[], link.providers())?);
     let swarm = SwarmId(link.hash());
-    let fetching = Fetching { core, request, events, swarm, providers, began };
+    let fetching = Fetching { core, request, events, swarm, providers, began, room: Mutex::default() };
     let watched = Watched::start(&core.driver);
     core.driver.enter(swarm).await.map_err(stopped)?;
     let result = tokio::select! {
@@ -73,6 +73,13 @@ pub async fn fetch(core: &Arc<Core>, request: &FetchRequest, events: &mpsc::Send
     // are done already.
     let _ = core.driver.leave(swarm).await;
     watched.end().await;
+    // Many blobs are looked at when their room is given back.
+    let room = std::mem::take(&mut *locked(&fetching.room));
+    let give_back = move || {
+        drop(room);
+        Ok(())
+    };
+    blocking(give_back).await?;
     // Told last: a fetch that begins when this one has ended counts its own deliveries only.
     events.send(result?).await.map_err(|_| Failure::new(FailureKind::Interrupted, "nobody waits for the result any more"))
 }
@@ -84,12 +91,13 @@ struct Fetching<'a> {
     swarm: SwarmId,
     providers: Vec<PeerId>,
     began: Instant,
+    /// What is promised to it until it ends.
+    room: Mutex<Vec<Promise>>,
 }
 
 impl Fetching<'_> {
     /// Returns the last event.
     async fn run(&self, link: &Link, chosen: &Chosen, watched: &Watched<'_>) -> Result<FetchEvent, Failure> {
-        let hash = link.hash();
         if self.core.network() != link.network().unwrap_or(self.core.network()) {
             let message = format!(
                 "the link is for network {:?}, this node is in {:?}; start with --network {}",
@@ -109,12 +117,10 @@ impl Fetching<'_> {
             return Ok(self.done(&plan, output, 0, BTreeMap::new()));
         }
         let missing = plan.bytes().saturating_sub(held);
+        self.take_room(&plan).await?;
         self.check_room(missing).await?;
         let sources = self.bring(&plan, output.as_deref(), watched).await?;
-        if let Some(manifest) = &plan.manifest {
-            let (store, record) = (self.core.store.clone(), pin(hash, manifest, link.name()));
-            blocking(move || Ok(store.add_manifest(record)?)).await?;
-        }
+        self.keep(&plan, link.name()).await?;
         let fetched = sources.values().sum();
         Ok(self.done(&plan, output, fetched, sources))
     }
@@ -134,6 +140,7 @@ impl Fetching<'_> {
         };
         if size <= limits::MANIFEST_BYTES {
             // Small enough to be a manifest: only its bytes tell.
+            self.take_room_for(vec![Need::of(hash, size)]).await?;
             self.bring_whole(hash, size, watched).await?;
             let found = match self.manifest(hash).await {
                 Err(failure) if failure.kind == FailureKind::Disk => {

@@ -17,7 +17,7 @@ use walkdir::WalkDir;
 
 use crate::failure::phrase;
 use crate::report::{Failure, FailureKind, PublishEvent, PublishRequest, Published};
-use crate::store::{self, PinRecord, PublishError, PublishMode, Publisher, Store, locked};
+use crate::store::{self, Need, PinRecord, PublishError, PublishMode, Publisher, Store, locked};
 use meter::Meter;
 
 /// Folders that hold a tool's own state, not the model: git's, and the download cache of Hugging Face's client.
@@ -92,7 +92,10 @@ pub fn publish(store: &Store, request: &PublishRequest, events: &mpsc::Sender<Pu
         ..Metadata::default()
     };
     let manifest = Manifest::new(metadata, shards)?;
-    let hash = store.put_bytes(&manifest.encode())?;
+    let encoded = manifest.encode();
+    // Until its record is written, nothing else says that it is kept.
+    let _room = store.promise(&[Need::of(BlobHash::of(&encoded), encoded.len() as u64)]).map_err(Failure::from)?;
+    let hash = store.put_bytes(&encoded)?;
     let folder = request.path.canonicalize().ok().and_then(|path| Some(path.file_name()?.to_str()?.to_owned()));
     let pinned = pin(hash, &manifest, folder.as_deref());
     let link = Link::new(hash);
@@ -113,6 +116,7 @@ pub fn pin(hash: BlobHash, manifest: &Manifest, fallback: Option<&str>) -> PinRe
         revision: metadata.revision.as_ref().map(|revision| revision.as_str().to_owned()),
         shards: manifest.shards().iter().map(Shard::blake3).collect(),
         bytes: manifest.total_bytes(),
+        pinned: false,
         other: serde_json::Map::new(),
     }
 }

@@ -1,13 +1,12 @@
-//! Looking after the store: proving what it holds, making the index again, counting bytes.
+//! Looking after the store: proving what it holds, making the index again.
 
-use std::fs;
 use std::ops::ControlFlow;
-use std::os::unix::fs::MetadataExt;
 use std::sync::{Arc, PoisonError};
 
 use p2pweights_protocol::geometry::Span;
 use p2pweights_protocol::ids::BlobHash;
 use p2pweights_protocol::span_set::SpanSet;
+use p2pweights_protocol::verify::outboard_bytes;
 use tracing::warn;
 
 use super::damage::SecondLook;
@@ -41,23 +40,6 @@ pub struct RebuildReport {
     pub referenced: usize,
     /// Manifests kept.
     pub pins: usize,
-}
-
-/// Where the bytes are. Files that are sparse count with what they take on the disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct DiskUsage {
-    /// Data of stored blobs.
-    pub data_bytes: u64,
-    /// Outboards, of referenced blobs too.
-    pub outboard_bytes: u64,
-    /// The index, and indexes moved aside.
-    pub index_bytes: u64,
-    /// Everything else in the store's directory.
-    pub other_bytes: u64,
-    /// Published files outside of the store (their whole size).
-    pub referenced_bytes: u64,
-    /// Left on the disk, reserve included.
-    pub free_bytes: u64,
 }
 
 /// What a step of a check came to.
@@ -130,7 +112,12 @@ impl BlobCheck {
             }
             Err(error) => return Err(error.of_store(self.hash, &self.store.shared.layout.data(self.hash))),
         };
-        if look.high_parent && remakes && !std::mem::replace(&mut self.remade_whole, true) {
+        // There are two outboards for a while.
+        if look.high_parent
+            && remakes
+            && !std::mem::replace(&mut self.remade_whole, true)
+            && let Ok(_room) = self.store.shared.reserve(outboard_bytes(reader.geometry()))
+        {
             let mut stopped = false;
             let mut watched = |bytes| {
                 let flow = go_on(bytes);
@@ -223,30 +210,5 @@ impl Store {
             }
         }
         Ok(report)
-    }
-
-    /// Counts bytes on the disk.
-    pub fn disk_usage(&self) -> Result<DiskUsage, StoreError> {
-        let layout = &self.shared.layout;
-        let mut usage = DiskUsage { free_bytes: self.shared.free_bytes()?, ..DiskUsage::default() };
-        // A file that goes away while it is looked at takes no room.
-        for entry in walkdir::WalkDir::new(layout.root()).into_iter().filter_map(Result::ok) {
-            let Ok(metadata) = fs::symlink_metadata(entry.path()) else { continue };
-            if !metadata.is_file() {
-                continue;
-            }
-            let bytes = metadata.blocks() * 512;
-            let within = entry.path().strip_prefix(layout.root()).unwrap_or(entry.path());
-            let part = within.extension().and_then(|extension| extension.to_str());
-            match (within.iter().next().and_then(|name| name.to_str()), part) {
-                (Some("blobs"), Some("data")) => usage.data_bytes += bytes,
-                (Some("blobs"), Some("outboard")) => usage.outboard_bytes += bytes,
-                (Some(name), _) if name.starts_with("index") => usage.index_bytes += bytes,
-                _ => usage.other_bytes += bytes,
-            }
-        }
-        let referenced = self.shared.slots().into_iter().filter(|slot| slot.state().reference().is_some());
-        usage.referenced_bytes = referenced.map(|slot| slot.state().geometry.size()).sum();
-        Ok(usage)
     }
 }

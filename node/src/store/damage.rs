@@ -186,6 +186,8 @@ impl Store {
             state.geometry
         };
         let layout = &self.shared.layout;
+        // There are two outboards for a while.
+        let _room = self.shared.reserve(outboard_bytes(geometry))?;
         if !scan::mend_outboard(layout, hash, geometry, go_on)? {
             return Ok(false);
         }

@@ -73,6 +73,19 @@ pub enum StoreError {
         /// A path on that disk.
         path: PathBuf,
     },
+    /// The data dir would take more than it may.
+    #[error(
+        "the quota of {quota} bytes is taken up: {needed} bytes more are needed; raise storage.quota, or make room with `p2pweights gc` \
+        or `p2pweights remove`"
+    )]
+    OverQuota {
+        /// How much is missing.
+        needed: u64,
+        /// Bytes taken or promised.
+        taken: u64,
+        /// Most bytes that the data dir may take.
+        quota: u64,
+    },
     /// The system refused an operation on a file.
     #[error("{} could not be used", path.display())]
     Io {

@@ -181,6 +181,22 @@ fn promise(entries: &[CatalogEntry]) -> String {
     format!("{SCHEMA} {} {}\n", entries.len(), hasher.finalize().to_hex())
 }
 
+/// Deletes indexes that were moved aside, or only says how much they take.
+pub(super) fn damaged(layout: &Layout, delete: bool) -> Result<u64, StoreError> {
+    let name =
+        |path: &PathBuf| path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with("index.damaged-"));
+    let mut bytes = 0;
+    for old in super::layout::list(layout.root())?.into_iter().filter(name) {
+        bytes += super::usage::below(&old);
+        if delete {
+            let disk = layout.disk();
+            let removed = if old.is_dir() { disk.remove_folder(&old) } else { disk.remove_file(&old) };
+            removed.at(&old)?;
+        }
+    }
+    Ok(bytes)
+}
+
 /// Moves an index to `index.damaged-N` and forgets all but the newest of those.
 fn move_aside(disk: &Disk, folder: &Path) -> Result<(), StoreError> {
     if !folder.try_exists().at(folder)? {

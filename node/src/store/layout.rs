@@ -19,12 +19,12 @@ const FORMAT: u32 = 1;
 pub(super) struct Layout {
     root: PathBuf,
     disk: Disk,
-    temps: AtomicU64,
+    numbers: AtomicU64,
 }
 
 impl Layout {
     pub(super) fn new(root: &Path, disk: Disk) -> Self {
-        Self { root: root.to_owned(), disk, temps: AtomicU64::new(0) }
+        Self { root: root.to_owned(), disk, numbers: AtomicU64::new(0) }
     }
 
     pub(super) fn disk(&self) -> &Disk {
@@ -60,6 +60,29 @@ impl Layout {
         self.root.join("pins")
     }
 
+    /// Records of plain blobs that somebody wanted by themselves.
+    pub(super) fn wanted_folder(&self) -> PathBuf {
+        self.root.join("wanted")
+    }
+
+    /// In which order blobs were last of use.
+    pub(super) fn uses(&self) -> PathBuf {
+        self.root.join("uses")
+    }
+
+    pub(super) fn wanted(&self, hash: BlobHash) -> PathBuf {
+        self.wanted_folder().join(format!("{hash}.json"))
+    }
+
+    /// Where there is a file `<hash>.json` for a blob.
+    pub(super) fn record_folders(&self) -> [PathBuf; 3] {
+        [self.published_folder(), self.pins(), self.wanted_folder()]
+    }
+
+    pub(super) fn temps(&self) -> PathBuf {
+        self.root.join("tmp")
+    }
+
     /// Small blobs that arrived and are not synced.
     pub(super) fn arrived_folder(&self) -> PathBuf {
         self.root.join("arrived")
@@ -67,7 +90,7 @@ impl Layout {
 
     /// A name there that nobody uses.
     pub(super) fn arrived(&self, hash: BlobHash) -> PathBuf {
-        self.arrived_folder().join(format!("{hash}.{}", self.temps.fetch_add(1, Ordering::Relaxed)))
+        self.arrived_folder().join(format!("{hash}.{}", self.numbers.fetch_add(1, Ordering::Relaxed)))
     }
 
     fn blob(&self, hash: BlobHash, part: &str) -> PathBuf {
@@ -113,14 +136,14 @@ impl Layout {
 
     /// A name nobody uses, on the same file system as everything else.
     pub(super) fn temp(&self) -> PathBuf {
-        self.root.join("tmp").join(self.temps.fetch_add(1, Ordering::Relaxed).to_string())
+        self.temps().join(self.numbers.fetch_add(1, Ordering::Relaxed).to_string())
     }
 
     /// Makes the folders, refuses a directory that a newer program wrote, and clears what a crash left half-made. Says whether there was
     /// a store before.
     pub(super) fn prepare(&self) -> Result<bool, StoreError> {
         self.check_version()?;
-        let temps = self.root.join("tmp");
+        let temps = self.temps();
         if temps.exists() {
             self.disk.remove_folder(&temps).at(&temps)?;
         }

@@ -18,6 +18,7 @@ mod pins;
 mod progress;
 mod publish;
 mod published;
+mod quota;
 mod reader;
 mod records;
 mod scan;
@@ -26,6 +27,9 @@ mod slot;
 mod small;
 #[cfg(test)]
 mod tests;
+mod usage;
+mod uses;
+mod wanted;
 mod writer;
 
 use std::collections::BTreeMap;
@@ -37,17 +41,20 @@ use p2pweights_protocol::ids::{BlobHash, Sha256};
 use p2pweights_protocol::limits;
 use p2pweights_protocol::span_set::SpanSet;
 
-pub use self::check::{BlobCheck, CheckStep, DiskUsage, RebuildReport, VerifyReport};
+pub use self::check::{BlobCheck, CheckStep, RebuildReport, VerifyReport};
 pub use self::damage::{Loss, Repair};
 pub use self::error::{ReadError, ReceiveError, StoreError};
 pub use self::export::{Export, ExportError, Exports};
 pub use self::pins::PinRecord;
 pub use self::publish::{PublishError, Published, Publisher};
 pub use self::published::{FileStamp, PublishMode, PublishedRecord};
+pub use self::quota::{MIN_QUOTA_BYTES, Need, Promise, QuotaUse};
 pub use self::reader::BlobReader;
 pub(crate) use self::slot::locked;
 pub use self::slot::{BlobStatus, Location, Withdrawn};
 pub use self::small::SmallSync;
+pub use self::usage::{BlobFilesUse, DiskUsage};
+pub use self::wanted::WantedRecord;
 pub use self::writer::{BlobWriter, Receipt};
 
 use self::disk::Disk;
@@ -56,8 +63,10 @@ use self::headroom::Headroom;
 use self::index::Index;
 use self::layout::Layout;
 use self::lock::ProcessLock;
-use self::slot::Slot;
+use self::quota::Quota;
+use self::slot::{Slot, State};
 use self::small::Arrivals;
+use self::uses::Uses;
 use self::writer::ScratchPool;
 
 /// What can be set about a store.
@@ -65,6 +74,8 @@ use self::writer::ScratchPool;
 pub struct StoreConfig {
     /// Bytes of free disk space which are never used, so that the machine and its logs live on. Default 256 MiB.
     pub reserve_bytes: u64,
+    /// Most bytes that the directory takes on its disk, as `du` counts it. Default none.
+    pub quota_bytes: Option<u64>,
     /// Largest blob, in bytes. Default [`limits::BLOB_BYTES`].
     pub blob_bytes_max: u64,
     /// Memory for the index's cache, in bytes. Default 16 MiB: the entries of 100,000 blobs.
@@ -73,7 +84,7 @@ pub struct StoreConfig {
 
 impl Default for StoreConfig {
     fn default() -> Self {
-        Self { reserve_bytes: 256 << 20, blob_bytes_max: limits::BLOB_BYTES, index_cache_bytes: 16 << 20 }
+        Self { reserve_bytes: 256 << 20, quota_bytes: None, blob_bytes_max: limits::BLOB_BYTES, index_cache_bytes: 16 << 20 }
     }
 }
 
@@ -90,6 +101,8 @@ struct Shared {
     config: StoreConfig,
     blobs: RwLock<BTreeMap<BlobHash, Arc<Slot>>>,
     pins: Mutex<BTreeMap<BlobHash, PinRecord>>,
+    wanted: Mutex<BTreeMap<BlobHash, WantedRecord>>,
+    uses: Arc<Uses>,
     index: Mutex<Index>,
     scratch: ScratchPool,
     headroom: Headroom,
@@ -97,6 +110,7 @@ struct Shared {
     installs: [Mutex<()>; 16],
     arrivals: Arrivals,
     losses: damage::LossListener,
+    quota: Quota,
     _lock: ProcessLock,
 }
 
@@ -129,15 +143,22 @@ impl Store {
                 slots
             }
         };
+        let pins = pins::read_all(&layout)?;
+        let wanted = wanted::read_all(&layout, &slots, &pins)?;
+        let uses = Uses::read(&layout, &slots);
+        let quota = Quota::open(&layout, config.quota_bytes)?;
         let shared = Shared {
             blobs: RwLock::new(slots.into_iter().map(|slot| (slot.hash, Arc::new(slot))).collect()),
-            pins: Mutex::new(pins::read_all(&layout)?),
+            pins: Mutex::new(pins),
+            wanted: Mutex::new(wanted),
+            uses: Arc::new(uses),
             index: Mutex::new(index),
             scratch: ScratchPool::default(),
             headroom: Headroom::default(),
             installs: Default::default(),
             arrivals: Arrivals::default(),
             losses: damage::LossListener::default(),
+            quota,
             layout,
             config,
             _lock: lock,
@@ -181,6 +202,16 @@ impl Store {
         self.shared.slots().iter().filter_map(|slot| slot.withdrawn()).collect()
     }
 
+    /// Whether a blob was published here, whatever became of its file.
+    pub fn is_published(&self, hash: BlobHash) -> bool {
+        self.shared.slot(hash).is_some_and(|slot| slot.state().published.is_some())
+    }
+
+    /// Whether this is the blob without bytes.
+    pub fn is_empty(&self, hash: BlobHash) -> bool {
+        self.shared.slot(hash).is_some_and(|slot| slot.state().geometry.size() == 0)
+    }
+
     /// The SHA-256 of a published blob.
     pub fn sha256(&self, hash: BlobHash) -> Option<Sha256> {
         self.shared.slot(hash)?.state().published.as_ref()?.sha256
@@ -189,7 +220,7 @@ impl Store {
     /// Opens a blob, complete or not, for reading.
     pub fn reader(&self, hash: BlobHash) -> Result<BlobReader, StoreError> {
         let slot = self.shared.slot(hash).ok_or(StoreError::Missing(hash))?;
-        BlobReader::open(&self.shared.layout, slot)
+        BlobReader::open(&self.shared.layout, slot, &self.shared.uses)
     }
 
     /// Reads a whole blob of at most `max` bytes into memory, proved.
@@ -232,7 +263,13 @@ impl Store {
         let fresh = shared.slot(hash).is_none();
         if fresh {
             shared.check_room(size)?;
+        } else if self.is_complete(hash) {
+            return Err(StoreError::AlreadyComplete(hash));
         }
+        // Dropped after the state, which it needs.
+        let mut promise = Some(shared.promise(&[Need::of(hash, size)])?);
+        // An exported file is copied first; then there are two for a while.
+        let _copy = shared.reserve(writer::bytes_to_copy(&shared.layout, hash))?;
         let slot = shared.slot_or_insert(hash, || Slot::new(hash, Geometry::of(size), SpanSet::new(), None));
         let mut state = slot.state();
         if state.removed {
@@ -262,7 +299,7 @@ impl Store {
             state.geometry = Geometry::of(size);
         }
         state.check_size(hash, size)?;
-        let opened = BlobWriter::open(shared, &slot, &mut state);
+        let opened = BlobWriter::open(shared, &slot, &mut state, &mut promise);
         state.removed = fresh && opened.is_err();
         drop(state);
         if fresh && opened.is_err() {
@@ -280,9 +317,26 @@ impl Store {
 
     /// Deletes a blob, or forgets a referenced one; never touches a user's file. Says whether there was one.
     pub fn remove(&self, hash: BlobHash) -> Result<bool, StoreError> {
-        let Some(slot) = self.shared.slot(hash) else { return Ok(false) };
+        self.remove_if(hash, |_, state| {
+            state.held = SpanSet::new();
+            true
+        })
+    }
+
+    /// The same, but [`StoreError::Busy`] for one that is served at this moment, or that a fetch relies on; whoever has it open reads on.
+    pub fn remove_idle(&self, hash: BlobHash) -> Result<bool, StoreError> {
+        self.remove_if(hash, |slot, _| !slot.is_read() && !self.is_promised(hash))
+    }
+
+    fn remove_if(&self, hash: BlobHash, may: impl FnOnce(&Slot, &mut State) -> bool) -> Result<bool, StoreError> {
+        let Some(slot) = self.shared.slot(hash) else {
+            // An outboard alone is no blob.
+            let stray = self.shared.layout.remove_if_there(&self.shared.layout.outboard(hash))?;
+            self.shared.settle(hash);
+            return Ok(stray);
+        };
         let mut state = slot.state();
-        if state.writer.strong_count() > 0 {
+        if state.writer.strong_count() > 0 || !may(&slot, &mut state) {
             return Err(StoreError::Busy(hash));
         }
         let layout = &self.shared.layout;
@@ -296,6 +350,7 @@ impl Store {
         state.removed = true;
         drop(state);
         self.shared.forget(hash);
+        self.shared.settle(hash);
         Ok(true)
     }
 }
@@ -361,6 +416,7 @@ impl Shared {
     }
 
     fn close(&self) -> Result<(), StoreError> {
+        self.save_uses();
         if let Some(error) = self.sync_small().error {
             tracing::warn!(%error, "last sync failed");
         }

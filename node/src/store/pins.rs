@@ -1,4 +1,4 @@
-//! Which manifests this node keeps, one small file each. Read whole at every start: there are few, and they must never depend on an index.
+//! Which models this node keeps, and which of them whatever happens, one small file each. Read whole at every start: there are few, and they must never depend on an index.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,7 +12,7 @@ use super::error::{AtPath, StoreError};
 use super::layout::{Layout, list};
 use super::slot::locked;
 
-/// `pins/<hash>.json`: a promise to keep a manifest and its shards.
+/// `pins/<hash>.json`: a manifest whose blobs are kept until they are removed or evicted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PinRecord {
     /// The manifest's blob.
@@ -25,6 +25,9 @@ pub struct PinRecord {
     pub shards: Vec<BlobHash>,
     /// Bytes of all shards together.
     pub bytes: u64,
+    /// Never evicted: somebody said so.
+    #[serde(default)]
+    pub pinned: bool,
     /// What a newer version of this program knows besides.
     #[serde(flatten)]
     pub other: serde_json::Map<String, serde_json::Value>,
@@ -45,11 +48,20 @@ pub(super) fn read_all(layout: &Layout) -> Result<BTreeMap<BlobHash, PinRecord>,
 }
 
 impl Store {
-    /// Keeps a manifest, durably. The record of one that is kept already is replaced.
-    pub fn add_manifest(&self, pin: PinRecord) -> Result<(), StoreError> {
+    /// Keeps a manifest, durably. The record of one that is kept already is replaced; what was pinned stays so.
+    pub fn add_manifest(&self, mut pin: PinRecord) -> Result<(), StoreError> {
+        pin.pinned |= locked(&self.shared.pins).get(&pin.manifest).is_some_and(|known| known.pinned);
+        self.set_manifest(pin)
+    }
+
+    /// Replaces a manifest's record by just this.
+    pub fn set_manifest(&self, pin: PinRecord) -> Result<(), StoreError> {
         let text = serde_json::to_vec_pretty(&pin).expect("a pin has only text keys");
+        let _room = self.shared.reserve_record(text.len())?;
         self.shared.layout.write_whole(&self.shared.layout.pin(pin.manifest), &text)?;
-        locked(&self.shared.pins).insert(pin.manifest, pin);
+        let manifest = pin.manifest;
+        locked(&self.shared.pins).insert(manifest, pin);
+        self.shared.settle(manifest);
         Ok(())
     }
 
@@ -58,7 +70,9 @@ impl Store {
         let layout = &self.shared.layout;
         let path = layout.pin(manifest);
         layout.remove_durably(&path)?;
-        Ok(locked(&self.shared.pins).remove(&manifest).is_some())
+        let kept = locked(&self.shared.pins).remove(&manifest).is_some();
+        self.shared.settle(manifest);
+        Ok(kept)
     }
 
     /// The manifests kept, by hash.

@@ -20,6 +20,7 @@ use super::disk::{Disk, DiskFile};
 use super::error::{AtPath, StoreError};
 use super::hashing::{HashError, Hashers, Source};
 use super::published::{FileStamp, PublishMode, PublishedRecord};
+use super::quota::{Need, PUBLISHED_RECORD_BYTES};
 use super::records::Records;
 use super::slot::{Slot, locked};
 use super::small::is_small;
@@ -77,6 +78,7 @@ impl Store {
             return Ok(hash);
         }
         self.shared.check_room(bytes.len() as u64)?;
+        let _promise = self.promise(&[Need::of(hash, bytes.len() as u64)])?;
         let mut builder = OutboardBuilder::new(Vec::new());
         let built = builder.update(bytes).and_then(|()| builder.finish());
         let (_, outboard) = built.expect("memory takes everything");
@@ -180,7 +182,9 @@ impl Store {
             }
             layout.remove_durably(&layout.progress(hash))?;
         }
+        self.shared.uses.touch(&slot);
         self.shared.note(&slot);
+        self.shared.settle(hash);
         Ok(())
     }
 }
@@ -227,7 +231,9 @@ impl Publisher {
             return self.publish_small(&file, path, stamp, progress);
         }
         let copied = if mode == PublishMode::Copy { stamp.size } else { 0 };
-        shared.check_room(copied + outboard_bytes(Geometry::of(stamp.size)))?;
+        let made = copied + outboard_bytes(Geometry::of(stamp.size));
+        shared.check_room(made)?;
+        let _room = shared.reserve(made + PUBLISHED_RECORD_BYTES)?;
         let temps = Temps { disk: shared.layout.disk().clone(), outboard: shared.layout.temp(), data: shared.layout.temp() };
         let mut outputs = Outputs::create(&temps, mode)?;
         let file = Arc::new(file);
@@ -252,6 +258,7 @@ impl Publisher {
         progress: &mut dyn FnMut(u64) -> ControlFlow<()>,
     ) -> Result<Published, PublishError> {
         self.store.shared.check_room(0)?;
+        let _room = self.store.shared.reserve(PUBLISHED_RECORD_BYTES)?;
         let mut bytes = Vec::with_capacity(stamp.size as usize + 1);
         let read = file.take(stamp.size + 1).read_to_end(&mut bytes);
         let read = read.map_err(|source| PublishError::Read { path: path.clone(), source })?;

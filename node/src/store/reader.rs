@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use p2pweights_protocol::geometry::{Geometry, Span};
 use p2pweights_protocol::ids::BlobHash;
@@ -13,6 +14,7 @@ use super::files::{BlobFiles, Proof};
 use super::layout::Layout;
 use super::published::{FileStamp, PublishedRecord};
 use super::slot::Slot;
+use super::uses::Uses;
 
 /// A blob open for reading, shareable between threads: it has two file handles and no position.
 #[derive(Debug)]
@@ -21,10 +23,28 @@ pub struct BlobReader {
     files: BlobFiles,
     /// The published file this reads from, and what it must look like.
     reference: Option<PublishedRecord>,
+    uses: Arc<Uses>,
+}
+
+/// While it is there, a blob is being read for a peer.
+struct Reading<'a>(&'a Slot);
+
+impl<'a> Reading<'a> {
+    fn begin(slot: &'a Slot) -> Self {
+        slot.reading.fetch_add(1, Ordering::AcqRel);
+        Self(slot)
+    }
+}
+
+impl Drop for Reading<'_> {
+    fn drop(&mut self) {
+        self.0.reading.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 impl BlobReader {
-    pub(super) fn open(layout: &Layout, slot: Arc<Slot>) -> Result<Self, StoreError> {
+    pub(super) fn open(layout: &Layout, slot: Arc<Slot>, uses: &Arc<Uses>) -> Result<Self, StoreError> {
+        let uses = Arc::clone(uses);
         let hash = slot.hash;
         let (geometry, arrived, reference) = {
             let state = slot.state();
@@ -38,7 +58,7 @@ impl BlobReader {
         };
         let Some(record) = &reference else {
             let files = BlobFiles::stored(layout, hash, geometry, arrived)?;
-            return Ok(Self { slot, files, reference });
+            return Ok(Self { slot, files, reference, uses });
         };
         let data = match File::open(&record.path) {
             Ok(data) => data,
@@ -52,7 +72,7 @@ impl BlobReader {
             return Err(StoreError::Changed { path: record.path.clone() });
         }
         let files = BlobFiles::with_data(layout, hash, geometry, data)?;
-        Ok(Self { slot, files, reference })
+        Ok(Self { slot, files, reference, uses })
     }
 
     /// The blob.
@@ -68,9 +88,13 @@ impl BlobReader {
     /// Writes the encoding of a span; what was written before an error is its correct beginning. Writes are as small as 64 bytes: give it
     /// something buffered.
     pub fn encode_span(&self, span: Span, out: &mut impl Write) -> Result<(), ReadError> {
+        let _reading = Reading::begin(&self.slot);
         self.check(span)?;
         match self.files.encode_span(span, out) {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                self.uses.touch(&self.slot);
+                Ok(())
+            }
             Err(EncodeError::Write(error)) => Err(ReadError::Write(error)),
             Err(EncodeError::Read(error)) => Err(ReadError::Io(error)),
             Err(EncodeError::Damaged { span: damaged }) => {
@@ -105,7 +129,8 @@ impl BlobReader {
     fn check(&self, span: Span) -> Result<(), ReadError> {
         self.check_stamp()?;
         let state = self.slot.state();
-        if state.removed || !state.held.covers(span) {
+        // A removed blob is read to the end by whoever has it open: its files are there until then.
+        if !state.held.covers(span) {
             return Err(ReadError::NotHeld { span });
         }
         Ok(())

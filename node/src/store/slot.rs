@@ -1,6 +1,7 @@
 //! What the store remembers of one blob while it is open: the one place where "what is held" is decided. Knows the progress file.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, Weak};
 
 use p2pweights_protocol::geometry::{Geometry, Span};
@@ -65,6 +66,10 @@ pub struct Withdrawn {
 #[derive(Debug)]
 pub(super) struct Slot {
     pub(super) hash: BlobHash,
+    /// When it was last of use to somebody, as `uses` counts.
+    pub(super) last_use: AtomicU64,
+    /// Who is reading it for a peer at this moment.
+    pub(super) reading: AtomicUsize,
     state: Mutex<State>,
 }
 
@@ -106,12 +111,17 @@ impl Slot {
             arrived: None,
             removed: false,
         };
-        Self { hash, state: Mutex::new(state) }
+        Self { hash, last_use: AtomicU64::new(0), reading: AtomicUsize::new(0), state: Mutex::new(state) }
     }
 
     /// A slot which holds all of its blob.
     pub(super) fn complete(hash: BlobHash, geometry: Geometry, published: Option<PublishedRecord>) -> Self {
         Self::new(hash, geometry, geometry.whole().map(SpanSet::from).unwrap_or_default(), published)
+    }
+
+    /// Whether it is being read for a peer.
+    pub(super) fn is_read(&self) -> bool {
+        self.reading.load(Ordering::Acquire) > 0
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
@@ -123,7 +133,8 @@ impl Slot {
         BlobStatus {
             hash: self.hash,
             size: state.geometry.size(),
-            held: state.held.clone(),
+            // Of a removed one only those read on who began before.
+            held: if state.removed { SpanSet::new() } else { state.held.clone() },
             complete: state.is_complete(),
             location: state.location(),
         }

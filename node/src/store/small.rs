@@ -18,6 +18,7 @@ use tracing::{debug, info, warn};
 
 use super::error::{AtPath, ReceiveError, StoreError};
 use super::layout::{Layout, list, parse_name};
+use super::quota::Need;
 use super::slot::{Slot, State, locked};
 use super::writer::Receipt;
 use super::{Shared, Store};
@@ -76,7 +77,11 @@ impl Store {
     pub fn receive_small(&self, hash: BlobHash, size: u64, feed: &mut impl Feed) -> Receipt {
         let geometry = Geometry::of(size);
         let Some(whole) = geometry.whole() else { return Receipt { verified_groups: 0, outcome: Ok(()) } };
-        let kept = self.shared.take_room(size).map_err(ReceiveError::from).and_then(|()| {
+        let held = match self.shared.take_room(size).and_then(|()| self.shared.hold(&[Need::of(hash, size)])) {
+            Ok(held) => held,
+            Err(error) => return Receipt { verified_groups: 0, outcome: Err(error.into()) },
+        };
+        let mut decode = || {
             let mut bytes = Vec::with_capacity(size as usize);
             let (_, decoded) = decode_span(hash, geometry, whole, feed, &mut Bytes(&mut bytes));
             decoded.map_err(|error| match error {
@@ -85,11 +90,16 @@ impl Store {
                 DecodeError::Read(error) | DecodeError::Sink(error) => ReceiveError::Read(error),
             })?;
             Ok(self.shared.keep_small(hash, geometry, &bytes)?)
-        });
+        };
+        let kept: Result<Kept, ReceiveError> = decode();
+        if !matches!(kept, Ok(Kept::Arrived)) {
+            // Otherwise once it is synced.
+            held.into_iter().for_each(|blob| self.shared.release(blob));
+        }
         match kept {
-            Ok(true) => Receipt { verified_groups: whole.groups(), outcome: Ok(()) },
+            Ok(Kept::Arrived | Kept::Already) => Receipt { verified_groups: whole.groups(), outcome: Ok(()) },
             // Somebody else receives parts of it: those count, these do not.
-            Ok(false) => Receipt { verified_groups: 0, outcome: Ok(()) },
+            Ok(Kept::Not) => Receipt { verified_groups: 0, outcome: Ok(()) },
             Err(error) => Receipt { verified_groups: 0, outcome: Err(error) },
         }
     }
@@ -98,6 +108,16 @@ impl Store {
     pub fn sync_small(&self) -> SmallSync {
         self.shared.sync_small()
     }
+}
+
+/// What became of a blob that was proved.
+enum Kept {
+    /// It waits to be made durable.
+    Arrived,
+    /// It was here.
+    Already,
+    /// Somebody is about to write it in parts.
+    Not,
 }
 
 /// Collects what is proved.
@@ -123,8 +143,8 @@ impl State {
 }
 
 impl Shared {
-    /// Writes a proved blob down, unless somebody else did: that counts, too. `false` if somebody is about to write it in parts.
-    fn keep_small(&self, hash: BlobHash, geometry: Geometry, bytes: &[u8]) -> Result<bool, StoreError> {
+    /// Writes a proved blob down, unless somebody else did.
+    fn keep_small(&self, hash: BlobHash, geometry: Geometry, bytes: &[u8]) -> Result<Kept, StoreError> {
         let path = self.layout.arrived(hash);
         // What is left of it after an error is cleared at the next start at the latest.
         self.layout.disk().write_new(&path, bytes).at(&path)?;
@@ -138,7 +158,7 @@ impl Shared {
             let whole = state.is_whole();
             drop(state);
             self.layout.remove_if_there(&path)?;
-            return Ok(whole);
+            return Ok(if whole { Kept::Already } else { Kept::Not });
         }
         state.geometry = geometry;
         state.pending = geometry.whole().into_iter().collect();
@@ -146,7 +166,7 @@ impl Shared {
         state.arrived = Some(path.clone());
         drop(state);
         locked(&self.arrivals.waiting).push(Arrived { slot, path, had_parts });
-        Ok(true)
+        Ok(Kept::Arrived)
     }
 
     pub(super) fn sync_small(&self) -> SmallSync {
@@ -167,6 +187,7 @@ impl Shared {
                 result.error = Some(error);
             }
         }
+        batch.iter().for_each(|arrived| self.release(arrived.slot.hash));
         result
     }
 
@@ -211,6 +232,7 @@ impl Shared {
             }
             state.set_whole();
             drop(state);
+            self.uses.touch(&slot);
             stored.push(slot);
         }
         Ok(stored)

@@ -18,6 +18,7 @@ use super::disk::DiskFile;
 use super::error::{AtPath, ReceiveError, StoreError};
 use super::layout::Layout;
 use super::progress::{Mark, ProgressLog, write_progress};
+use super::quota::Promise;
 use super::slot::{Slot, State, locked};
 
 /// Groups are collected to this much before they are written: from here on larger writes are not faster, and fresh memory is slower.
@@ -46,11 +47,19 @@ pub struct BlobWriter {
     /// One sync at a time; receiving goes on meanwhile.
     syncing: Mutex<()>,
     unsynced_bytes: AtomicU64,
+    /// Of room for all of it; the last field to go, after the last sync.
+    _promise: Option<Promise>,
 }
 
 impl BlobWriter {
     /// Opens the files of a slot and starts its progress log; `state` is that slot's.
-    pub(super) fn open(shared: &Arc<Shared>, slot: &Arc<Slot>, state: &mut State) -> Result<Arc<Self>, StoreError> {
+    /// Takes the promise of room only if that succeeds.
+    pub(super) fn open(
+        shared: &Arc<Shared>,
+        slot: &Arc<Slot>,
+        state: &mut State,
+        promise: &mut Option<Promise>,
+    ) -> Result<Arc<Self>, StoreError> {
         let (layout, hash, geometry) = (&shared.layout, slot.hash, state.geometry);
         layout.make_blob_folder(hash)?;
         // The progress file first: data without one would pass for complete.
@@ -80,6 +89,7 @@ impl BlobWriter {
             outboard,
             syncing: Mutex::new(()),
             unsynced_bytes: AtomicU64::new(0),
+            _promise: promise.take(),
         });
         state.writer = Arc::downgrade(&writer);
         Ok(writer)
@@ -240,6 +250,7 @@ impl BlobWriter {
         layout.remove_durably(&layout.progress(self.hash()))?;
         state.log = None;
         drop(state);
+        self.shared.uses.touch(&self.slot);
         debug!(hash = %self.hash().short(), "blob complete");
         self.shared.note(&self.slot);
         Ok(())
@@ -280,15 +291,17 @@ impl Drop for BlobWriter {
 /// and if the user did that to the exported file, it is theirs now.
 fn break_link(layout: &Layout, hash: BlobHash) -> Result<(), StoreError> {
     let path = layout.data(hash);
-    match std::fs::metadata(&path) {
-        Ok(metadata) if metadata.nlink() > 1 => {}
-        Ok(_) => return Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(StoreError::io(&path, error)),
+    if bytes_to_copy(layout, hash) == 0 {
+        return Ok(());
     }
     let temp = layout.temp();
     layout.disk().copy(&path, &temp).and_then(|()| layout.disk().sync_path(&temp)).at(&temp)?;
     layout.move_into_place(&temp, &path)
+}
+
+/// How much is copied before a blob can be written to: all of an exported one.
+pub(super) fn bytes_to_copy(layout: &Layout, hash: BlobHash) -> u64 {
+    std::fs::metadata(layout.data(hash)).map_or(0, |metadata| if metadata.nlink() > 1 { metadata.len() } else { 0 })
 }
 
 /// Buffers of one receiving thread, kept for the next.

@@ -64,6 +64,7 @@ impl Stage {
             dry_run: false,
             force: false,
             in_order: false,
+            pin: false,
             own_folder: false,
         })
     }

@@ -297,6 +297,10 @@ impl Task {
     }
 
     fn store_failed(&self, error: &StoreError) {
+        if let StoreError::OverQuota { .. } = error {
+            // What a fetch wants has its room. This comes late, for one that has ended, and is nobody's trouble.
+            return debug!(%error, "not kept");
+        }
         self.store_failed.store(true, Ordering::Relaxed);
         self.tell(store_failed(error));
     }

@@ -432,6 +432,7 @@ fn pin(peer: &Peer) -> PinRecord {
         revision: None,
         shards: vec![peer.hash],
         bytes: peer.size(),
+        pinned: true,
         other: serde_json::Map::new(),
     }
 }
