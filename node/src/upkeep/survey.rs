@@ -39,6 +39,8 @@ impl Core {
             // Not reached is not counted.
             let _ = self.net.dial(peer, Vec::new());
         }
+        // What was said while it was fetched is not known any more of everybody, and is old: all are asked anew.
+        let _ = self.driver.command(Command::Survey { blobs: blobs.clone(), ends: true }).await;
         let until = Instant::now() + ANSWERS;
         let mut copies = 0;
         while Instant::now() < until {
