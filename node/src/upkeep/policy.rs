@@ -167,7 +167,7 @@ mod tests {
             last_use: index as u64 + 1,
             copies: Some(1),
         };
-        Picture { units: units.iter().enumerate().map(unit).collect(), sizes: ('a'..='z').map(|name| (hash(name), 10)).collect() }
+        Picture { units: units.iter().enumerate().map(unit).collect(), sizes: ('a'..='y').map(|name| (hash(name), 10)).collect() }
     }
 
     fn rules(wanted: u64) -> Rules {
