@@ -36,6 +36,7 @@ const PUBLISH_EXAMPLES: &str = "\
 Examples:
   p2pweights publish ./my-model --name org/my-model --revision main --license Apache-2.0
   p2pweights publish ./weights.gguf
+  p2pweights publish ~/.cache/huggingface/hub/models--org--model
 
 The files stay where they are and are served from there. The same folder gives the same hash on any machine.";
 

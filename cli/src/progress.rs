@@ -1,7 +1,7 @@
 //! How a fetch, a publish or a verify is shown while it runs: bars on a terminal, plain lines when piped, JSON lines when asked for.
 //! Knows events, not where they come from.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -62,6 +62,8 @@ pub struct FetchProgress {
     search: Option<(u64, usize, usize)>,
     total_bar: Option<ProgressBar>,
     file_bars: BTreeMap<usize, ProgressBar>,
+    /// How files were put into their places.
+    placed: BTreeSet<String>,
 }
 
 #[derive(Debug)]
@@ -90,6 +92,7 @@ impl FetchProgress {
             search: None,
             total_bar,
             file_bars: BTreeMap::new(),
+            placed: BTreeSet::new(),
         }
     }
 
@@ -118,7 +121,8 @@ impl FetchProgress {
                 let tail = format!("{} from {}{eta}", size::rate(*rate), size::count(*sources, "source"));
                 self.total_progress(*bytes, *total, &tail)
             }
-            FetchEvent::File { path, .. } => {
+            FetchEvent::File { path, how, .. } => {
+                self.placed.insert(how.clone());
                 if let Some(index) = self.plan.as_ref().and_then(|plan| plan.files.iter().position(|file| file.path == *path)) {
                     self.drop_bar(index);
                 }
@@ -235,8 +239,21 @@ impl FetchProgress {
             size::bytes(bytes.saturating_sub(fetched))
         ));
         lines.extend(source_lines(sources, &self.labels));
-        lines.push(place.map_or_else(|| "it is in the store".to_owned(), |place| format!("it lies in {place}")));
+        lines.push(
+            place.map_or_else(|| "it is in the store".to_owned(), |place| format!("it lies in {place}{}", self.placed_how())),
+        );
         lines.iter().try_for_each(|line| self.output.line(line))
+    }
+
+    /// Whether the files take room twice.
+    fn placed_how(&self) -> &'static str {
+        let any = |how: &str| self.placed.contains(how);
+        match (any("copied"), any("linked"), any("shared")) {
+            (true, ..) => ", copied: it is another file system than the store's, which has it too",
+            (false, true, _) => ", linked: the store has the same files under other names",
+            (false, false, true) => ", sharing the store's blocks",
+            (false, false, false) => "",
+        }
     }
 
     /// A line beside the bars.

@@ -49,6 +49,7 @@ impl From<StoreError> for Failure {
             | StoreError::SyncLost(_)
             | StoreError::Damaged { .. } => FailureKind::Disk,
             StoreError::InUse { .. }
+            | StoreError::NoLock { .. }
             | StoreError::Newer { .. }
             | StoreError::NotAStore { .. }
             | StoreError::Changed { .. }

@@ -130,7 +130,7 @@ pub enum FetchEvent {
         bytes: u64,
         /// Where it lies now, if it was placed anywhere.
         placed: Option<PathBuf>,
-        /// `linked`, `copied`, `already_there` or `stored`.
+        /// `linked`, `shared` (reflink), `copied`, `already_there` or `stored`.
         how: String,
     },
     /// There is no room on the disk. What is verified is kept and served; fetching goes on by itself once there is room.

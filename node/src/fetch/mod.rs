@@ -382,6 +382,7 @@ impl Fetching<'_> {
             let how = match placed.transpose() {
                 Ok(None) => "stored",
                 Ok(Some(Export::Linked)) => "linked",
+                Ok(Some(Export::Shared)) => "shared",
                 Ok(Some(Export::Copied)) => "copied",
                 Ok(Some(Export::InPlace | Export::AlreadyThere)) => "already_there",
                 Err(error) => {

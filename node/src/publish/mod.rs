@@ -1,5 +1,6 @@
 //! Publishing a file or a folder: each file hashed once where it lies, then a manifest that names them all.
 
+mod hf_cache;
 mod meter;
 
 use std::cmp::Reverse;
@@ -47,14 +48,16 @@ pub struct Outcome {
 /// Publishes; for a blocking thread. Progress goes to `events`; when nobody listens any more, it stops.
 pub fn publish(store: &Store, request: &PublishRequest, events: &mpsc::Sender<PublishEvent>) -> Result<Outcome, Failure> {
     let usage = |message: String| Failure::new(FailureKind::Usage, message);
-    let name = request.name.as_deref().map(ModelName::parse).transpose();
+    let metadata =
+        std::fs::metadata(&request.path).map_err(|error| usage(format!("{} cannot be read: {error}", request.path.display())))?;
+    let cached = if metadata.is_dir() { hf_cache::snapshot(&request.path, request.revision.as_deref())? } else { None };
+    let name = request.name.as_deref().or(cached.as_ref().map(|cached| cached.name.as_str())).map(ModelName::parse).transpose();
     let name = name.map_err(|error| usage(format!("--name: {}", phrase(&error))))?;
-    let revision = request.revision.as_deref().map(Text::parse).transpose();
+    let revision = cached.as_ref().map(|cached| cached.revision.as_str()).or(request.revision.as_deref());
+    let revision = revision.map(Text::parse).transpose();
     let revision = revision.map_err(|error| usage(format!("--revision: {}", phrase(&error))))?;
     let license = request.license.as_deref().map(License::parse).transpose();
     let license = license.map_err(|error| usage(format!("--license: {}", phrase(&error))))?;
-    let metadata =
-        std::fs::metadata(&request.path).map_err(|error| usage(format!("{} cannot be read: {error}", request.path.display())))?;
     let mode = if request.copy { PublishMode::Copy } else { PublishMode::Reference };
 
     if metadata.is_file() {
@@ -70,9 +73,10 @@ pub fn publish(store: &Store, request: &PublishRequest, events: &mpsc::Sender<Pu
         return Ok(Outcome { published, blobs: vec![hash] });
     }
 
-    let files = files_in(&request.path)?;
+    let root = cached.as_ref().map_or(request.path.as_path(), |cached| &cached.folder);
+    let files = files_in(root)?;
     if files.is_empty() {
-        return Err(usage(format!("{} holds no file to publish", request.path.display())));
+        return Err(usage(format!("{} holds no file to publish", root.display())));
     }
     let (files, paths): (Vec<File>, Vec<ShardPath>) = files.into_iter().unzip();
     let meter = Meter::new(events, files.iter().map(|file| file.bytes).sum());
@@ -96,7 +100,7 @@ pub fn publish(store: &Store, request: &PublishRequest, events: &mpsc::Sender<Pu
     // Until its record is written, nothing else says that it is kept.
     let _room = store.promise(&[Need::of(BlobHash::of(&encoded), encoded.len() as u64)]).map_err(Failure::from)?;
     let hash = store.put_bytes(&encoded)?;
-    let folder = request.path.canonicalize().ok().and_then(|path| Some(path.file_name()?.to_str()?.to_owned()));
+    let folder = root.canonicalize().ok().and_then(|path| Some(path.file_name()?.to_str()?.to_owned()));
     let pinned = pin(hash, &manifest, folder.as_deref());
     let link = Link::new(hash);
     let link = link.clone().with_name(&pinned.name).unwrap_or(link);

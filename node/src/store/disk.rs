@@ -329,6 +329,23 @@ impl DiskFolder {
         self.disk.act(Verb::Link { from, to: &to }, link)
     }
 
+    /// Makes a file that has another one's blocks, shared until either is written to (a reflink), durably, if nothing has the name and the
+    /// file system can do that.
+    pub(super) fn share(&self, from: &Path, name: &str) -> io::Result<()> {
+        let to = self.path.join(name);
+        let share = || {
+            let source = File::open(from)?;
+            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let file = File::from(rustix::fs::openat(&self.handle, name, flags, Mode::from_raw_mode(0o666))?);
+            let shared = share_blocks(&source, &file).and_then(|()| file.sync_all());
+            if shared.is_err() {
+                rustix::fs::unlinkat(&self.handle, name, AtFlags::empty())?;
+            }
+            shared
+        };
+        self.disk.act(Verb::Copy { from, to: &to }, share)
+    }
+
     /// Gives a file here another name, in place of what has it.
     pub(super) fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         self.rename_with(from, to, RenameFlags::empty())
@@ -359,4 +376,14 @@ impl DiskFolder {
     pub(super) fn sync(&self) -> io::Result<()> {
         self.disk.act(Verb::SyncFolder { path: &self.path }, || Ok(rustix::fs::fsync(&self.handle)?))
     }
+}
+
+#[cfg(target_os = "linux")]
+fn share_blocks(from: &File, to: &File) -> io::Result<()> {
+    Ok(rustix::fs::ioctl_ficlone(to, from)?)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn share_blocks(_: &File, _: &File) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
 }

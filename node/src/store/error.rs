@@ -20,6 +20,15 @@ pub enum StoreError {
         /// The owner, if it could be read.
         pid: Option<u32>,
     },
+    /// The file system has no locks, or does not give one.
+    #[error("{} is on a file system that gives no lock, so nothing would keep two nodes apart; choose a directory on a local disk",
+        dir.display())]
+    NoLock {
+        /// The store's directory.
+        dir: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The directory was written by a newer version of this program.
     #[error("{} has store format {found}, this program knows up to {known}; use the newer program", dir.display())]
     Newer {

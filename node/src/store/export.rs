@@ -18,7 +18,7 @@ use super::Store;
 use super::disk::{Disk, DiskFile, DiskFolder};
 use super::error::StoreError;
 use super::reader::{BlobReader, FromStart};
-use super::small::FEW;
+use super::small::{FEW, is_small};
 
 /// Bytes copied at a time.
 const COPY_BYTES: usize = 256 * 1024;
@@ -31,6 +31,8 @@ const FOLDERS_OPEN: usize = 64;
 pub enum Export {
     /// A second name for the store's file: no bytes were copied, and writing to either writes to both.
     Linked,
+    /// A file of its own whose blocks are the store's until either is written to (a reflink): no bytes were copied.
+    Shared,
     /// A copy, hashed on the way.
     Copied,
     /// The blob is served from this very file.
@@ -86,7 +88,37 @@ impl Store {
 
     /// The same for many blobs: what is placed is durable after [`Exports::finish`].
     pub fn exports(&self, root: &Path, force: bool) -> Exports {
-        Exports { store: self.clone(), root: root.to_owned(), force, open: BTreeMap::new(), touched: BTreeSet::new() }
+        Exports {
+            store: self.clone(),
+            root: root.to_owned(),
+            force,
+            shares: true,
+            open: BTreeMap::new(),
+            touched: BTreeSet::new(),
+        }
+    }
+
+    /// Makes a file that shares the blocks of a stored blob, if nothing has the name; `false` if it takes something else. Small blobs are
+    /// not worth it: each would have to be synced by itself. `works` says whether the file system can do it at all.
+    fn share(&self, hash: BlobHash, destination: &Destination, works: &mut bool) -> Result<bool, ExportError> {
+        let slot = self.shared.slot(hash).ok_or(StoreError::Missing(hash))?;
+        let state = slot.state();
+        if !state.is_whole() {
+            return Err(StoreError::Missing(hash).into());
+        }
+        if state.reference().is_some() || is_small(state.geometry) || destination.existing()?.is_some() {
+            return Ok(false);
+        }
+        let temp = leftover(hash);
+        destination.remove_leftover(&temp)?;
+        // With the lock held, so that the file keeps its name meanwhile.
+        if destination.folder.share(&self.shared.layout.data(hash), &temp).is_err() {
+            *works = false;
+            return Ok(false);
+        }
+        let renamed = destination.rename(&temp, false);
+        destination.remove_leftover(&temp)?;
+        renamed.map(|()| true)
     }
 
     /// Gives a stored blob the name if nothing has it; `false` if that takes more than a link.
@@ -128,7 +160,7 @@ impl Store {
                 _ => {}
             },
         }
-        let temp = format!(".p2pweights-{}.part", hash.short());
+        let temp = leftover(hash);
         destination.remove_leftover(&temp)?;
         let result = destination.fill(self, &reader, &temp).and_then(|export| destination.rename(&temp, force).map(|()| export));
         // Renaming one of two names of a file onto the other leaves both, and after an error there may be half a file.
@@ -145,6 +177,8 @@ pub struct Exports {
     store: Store,
     root: PathBuf,
     force: bool,
+    /// The file system may be one that shares blocks: not if it once did not.
+    shares: bool,
     /// Folders that are open, by their names below the root: files become complete in any order.
     open: BTreeMap<String, Arc<DiskFolder>>,
     /// Folders in which names are not durable yet.
@@ -167,7 +201,8 @@ impl Exports {
             }
             self.open.insert(folder.to_owned(), Arc::clone(&destination.folder));
         }
-        let export = self.store.export_to(hash, &destination, self.force)?;
+        let shared = self.shares && self.store.share(hash, &destination, &mut self.shares)?;
+        let export = if shared { Export::Shared } else { self.store.export_to(hash, &destination, self.force)? };
         // Folders above may be new, too.
         let mut above = Some(folder);
         while let Some(folder) = above
@@ -196,6 +231,11 @@ impl Exports {
         }
         Ok(())
     }
+}
+
+/// The name of a blob that is not in its place yet; after a crash, a file of that name is left over.
+fn leftover(hash: BlobHash) -> String {
+    format!(".p2pweights-{}.part", hash.short())
 }
 
 fn same_file(stat: &rustix::fs::Stat, file: &File) -> bool {

@@ -26,7 +26,8 @@ impl ProcessLock {
                 let _ = file.file().read_to_string(&mut text);
                 return Err(StoreError::InUse { dir: layout.root().to_owned(), pid: text.trim().parse().ok() });
             }
-            Err(TryLockError::Error(error)) => return Err(StoreError::io(&path, error)),
+            // Without locks, nothing would keep two nodes apart that both write here.
+            Err(TryLockError::Error(source)) => return Err(StoreError::NoLock { dir: layout.root().to_owned(), source }),
         }
         file.set_len(0).at(&path)?;
         file.write_all_at(format!("{}\n", std::process::id()).as_bytes(), 0).at(&path)?;
