@@ -32,9 +32,11 @@ impl Engine {
             let Some(state) = self.peers.get_mut(&peer) else { continue };
             let asked = &mut state.asked_about;
             let changed: Vec<BlobHash> = if ends {
-                // Whoever wants one is watched anyway.
-                let wanted = &state.interests;
-                blobs.iter().filter(|blob| !wanted.contains(blob) && asked.remove(blob)).copied().collect()
+                // Whoever wants one is watched anyway, unless what it said was forgotten when the blob was offered anew.
+                let (wanted, offers) = (&state.interests, &self.offers);
+                let known = |blob: &BlobHash| offers.get(blob).is_some_and(|offer| offer.holders.map_of(peer).is_some());
+                let watched = |blob: &BlobHash| wanted.contains(blob) && known(blob);
+                blobs.iter().filter(|blob| !watched(blob) && asked.remove(blob)).copied().collect()
             } else {
                 let room = limits::INTERESTS_PER_PEER.saturating_sub(asked.len());
                 blobs.iter().take(room).filter(|blob| asked.insert(**blob)).copied().collect()

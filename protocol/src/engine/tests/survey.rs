@@ -31,3 +31,23 @@ fn a_survey_asks_everybody_once_and_counts_whole_copies_only() {
     bench.say(1, whole);
     assert_eq!(bench.engine.copies(BLOB), 1);
 }
+
+#[test]
+fn a_peer_that_is_watched_is_asked_again_if_its_answer_was_forgotten() {
+    let mut bench = Bench::new();
+    let held = Geometry::of(SIZE).whole().map(SpanSet::from).unwrap();
+    let offer = || Input::Command(Command::Offer { blob: BLOB, size: SIZE, held: held.clone() });
+    bench.put(offer());
+    bench.put(Input::PeerConnected { peer: peer(1), class: PeerClass::Wan, prefix: Prefix::default() });
+    bench.say(1, Message::Interest { blobs: vec![BLOB] });
+    bench.say(1, Message::Have { blob: BLOB, size: SIZE, pieces: HavePieces::All });
+    assert_eq!(bench.engine.copies(BLOB), 1);
+    bench.put(Input::Command(Command::Withdraw { blob: BLOB }));
+    bench.put(offer());
+    assert_eq!(bench.engine.copies(BLOB), 0);
+    bench.put(Input::Command(Command::Survey { blobs: vec![BLOB], ends: true }));
+    let outputs = bench.put(Input::Command(Command::Survey { blobs: vec![BLOB], ends: false }));
+    assert!(outputs.contains(&Output::Send { peer: peer(1), message: Message::Interest { blobs: vec![BLOB] } }));
+    bench.say(1, Message::Have { blob: BLOB, size: SIZE, pieces: HavePieces::All });
+    assert_eq!(bench.engine.copies(BLOB), 1);
+}
