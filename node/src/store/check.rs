@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::sync::{Arc, PoisonError};
 
-use p2pweights_protocol::geometry::Span;
+use p2pweights_protocol::geometry::{Geometry, Span};
 use p2pweights_protocol::ids::BlobHash;
 use p2pweights_protocol::span_set::SpanSet;
 use p2pweights_protocol::verify::outboard_bytes;
@@ -12,7 +12,7 @@ use tracing::warn;
 use super::damage::SecondLook;
 use super::error::{ReadError, StoreError};
 use super::reader::BlobReader;
-use super::slot::{Location, locked};
+use super::slot::{Location, Slot, locked};
 use super::{Store, scan};
 
 /// Groups proved between two looks at whether anything changed: 64 MiB.
@@ -103,6 +103,9 @@ impl BlobCheck {
             }
             Err(error) => return Err(error),
         };
+        if let Some(lost) = self.longer(&slot, &reader)? {
+            return Ok(CheckStep::Proved { groups: 0, lost, outboard_mended: false });
+        }
         reader.files().forget_cached(span);
         let mut look = match self.prove(&reader, span) {
             Ok(look) => look,
@@ -143,6 +146,19 @@ impl BlobCheck {
         Ok(CheckStep::Proved { groups: span.groups(), lost, outboard_mended: std::mem::take(&mut look.outboard_mended) })
     }
 
+    /// Somebody has written beyond the blob's end, so that the file cannot be handed out as it is: its last group is written again, and the
+    /// file cut.
+    fn longer(&self, slot: &Slot, reader: &BlobReader) -> Result<Option<SpanSet>, StoreError> {
+        let found =
+            reader.data().metadata().map_err(|error| StoreError::io(&self.store.shared.layout.data(self.hash), error))?.len();
+        let is_longer = self.next == 0 && !reader.is_reference() && found > reader.geometry().size();
+        let is_held = |last: &Span| slot.state().held.overlaps(*last).next().is_some();
+        let Some(last) = last_group(reader.geometry()).filter(|_| is_longer).filter(is_held) else { return Ok(None) };
+        let lost = SpanSet::from(last);
+        self.store.quarantine_all(self.hash, &lost)?;
+        Ok(Some(lost))
+    }
+
     /// Where a disk cannot read all of a span, single groups are tried: what it reads of them is good, and the rest can be written anew,
     /// unless it reads nothing at all.
     fn prove(&self, reader: &BlobReader, span: Span) -> Result<SecondLook, ReadError> {
@@ -164,6 +180,11 @@ impl BlobCheck {
         warn!(hash = %self.hash.short(), %error, unreadable = span.groups() - proved.groups(), "the disk cannot read all of a blob");
         Ok(SecondLook { proved, ..SecondLook::default() })
     }
+}
+
+/// Where a blob ends; an empty one has no groups.
+pub(super) fn last_group(geometry: Geometry) -> Option<Span> {
+    geometry.whole().and_then(|whole| Span::new(whole.end() - 1, whole.end()))
 }
 
 impl Store {

@@ -12,6 +12,7 @@ use p2pweights_protocol::span_set::SpanSet;
 use p2pweights_protocol::verify::{REMAKE_GROUPS, Remade, outboard_bytes};
 use tracing::info;
 
+use super::disk::file_bytes;
 use super::error::{AtPath, ReadError, StoreError};
 use super::reader::BlobReader;
 use super::slot::{Location, Withdrawn};
@@ -212,12 +213,12 @@ impl Store {
             (state.geometry, state.location() == Location::Stored, state.held.clone(), state.arrived.is_some())
         };
         let layout = &self.shared.layout;
-        if stored && !arrived && !layout.data(hash).try_exists().at(&layout.data(hash))? {
+        if stored && !arrived && file_bytes(&layout.data(hash)).at(&layout.data(hash))?.is_none() {
             self.quarantine_all(hash, &held)?;
             return Ok(Some(held));
         }
         let outboard = layout.outboard(hash);
-        if outboard_bytes(geometry) > 0 && !super::small::is_small(geometry) && !outboard.try_exists().at(&outboard)? {
+        if outboard_bytes(geometry) > 0 && !super::small::is_small(geometry) && file_bytes(&outboard).at(&outboard)?.is_none() {
             layout.disk().create_new(&outboard).and_then(|file| file.set_len(outboard_bytes(geometry))).at(&outboard)?;
             return Ok(Some(SpanSet::new()));
         }

@@ -8,12 +8,13 @@ pub(crate) mod stage;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
+use tracing::warn;
 
 use super::locked;
 
@@ -72,6 +73,29 @@ pub(super) enum Verb<'a> {
     SyncFileSystem,
 }
 
+/// Whoever may write to the directory must not lead us elsewhere: a link where a file should be is an error.
+const NOT_THROUGH_LINKS: i32 = OFlags::NOFOLLOW.bits().cast_signed();
+
+/// Opens a file of the store for reading. A link, a folder or a pipe in its place is an error.
+pub(super) fn open_file(path: &Path) -> io::Result<File> {
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(Errno::ISDIR.into()) }
+}
+
+/// How long a file of the store is; `None` if there is none, also if there is something else in its place.
+pub(super) fn file_bytes(path: &Path) -> io::Result<Option<u64>> {
+    match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_file() => Ok(Some(metadata.len())),
+        Ok(_) => {
+            warn!(path = %path.display(), "this is no file: move it away");
+            Ok(None)
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// A handle to the disk. In tests all that is done through one handle and its clones plays on one stage; else it is nothing at all.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Disk {
@@ -123,14 +147,15 @@ impl Disk {
 
     /// Opens a file for reading and writing; makes it if it is not there.
     pub(super) fn open_or_create(&self, path: &Path) -> io::Result<DiskFile> {
-        let options = || OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
+        let options =
+            || OpenOptions::new().read(true).write(true).create(true).truncate(false).custom_flags(NOT_THROUGH_LINKS).open(path);
         let file = self.act(Verb::Open { path }, options)?;
         Ok(self.file(path, file))
     }
 
     /// Opens a file for writing that is there.
     pub(super) fn open_existing(&self, path: &Path) -> io::Result<DiskFile> {
-        Ok(self.file(path, OpenOptions::new().read(true).write(true).open(path)?))
+        Ok(self.file(path, OpenOptions::new().read(true).write(true).custom_flags(NOT_THROUGH_LINKS).open(path)?))
     }
 
     /// Makes a file with these contents. What is left of it after an error is removed, as far as that goes.

@@ -96,7 +96,7 @@ pub enum StoreError {
         quota: u64,
     },
     /// The system refused an operation on a file.
-    #[error("{} could not be used", path.display())]
+    #[error("{} could not be used{}", path.display(), advice(source))]
     Io {
         /// The file or directory.
         path: PathBuf,
@@ -131,6 +131,19 @@ impl StoreError {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull { needed: 0, path: path.to_owned() },
             _ => Self::Io { path: path.to_owned(), source },
         }
+    }
+}
+
+/// What to do about it, where that is known.
+fn advice(error: &io::Error) -> &'static str {
+    if error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) {
+        return "; a link is in its place: move it away";
+    }
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => "; it belongs to somebody else: run this as they, or choose another data dir",
+        io::ErrorKind::ReadOnlyFilesystem => "; make it writable, or choose another data dir",
+        io::ErrorKind::IsADirectory | io::ErrorKind::NotADirectory => "; something else is in its place: move it away",
+        _ => "",
     }
 }
 

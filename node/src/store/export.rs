@@ -8,6 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use p2pweights_protocol::geometry::Geometry;
 use p2pweights_protocol::ids::BlobHash;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
@@ -15,7 +16,8 @@ use thiserror::Error;
 use tracing::debug;
 
 use super::Store;
-use super::disk::{Disk, DiskFile, DiskFolder};
+use super::check::last_group;
+use super::disk::{Disk, DiskFile, DiskFolder, file_bytes};
 use super::error::StoreError;
 use super::reader::{BlobReader, FromStart};
 use super::small::{FEW, is_small};
@@ -112,7 +114,9 @@ impl Store {
         let temp = leftover(hash);
         destination.remove_leftover(&temp)?;
         // With the lock held, so that the file keeps its name meanwhile.
-        if destination.folder.share(&self.shared.layout.data(hash), &temp).is_err() {
+        let source = self.shared.layout.data(hash);
+        self.check_length(hash, state.geometry, &source)?;
+        if destination.folder.share(&source, &temp).is_err() {
             *works = false;
             return Ok(false);
         }
@@ -133,7 +137,17 @@ impl Store {
         }
         // With the lock held, so that the file keeps its name meanwhile.
         let source = state.arrived.clone().unwrap_or_else(|| self.shared.layout.data(hash));
+        self.check_length(hash, state.geometry, &source)?;
         Ok(destination.folder.link(&source, &destination.name).is_ok())
+    }
+
+    /// Whether a stored file is as long as its blob: nobody has written beyond its end.
+    fn check_length(&self, hash: BlobHash, geometry: Geometry, file: &Path) -> Result<(), ExportError> {
+        let found = file_bytes(file).map_err(|source| StoreError::io(file, source))?;
+        match last_group(geometry).filter(|_| found != Some(geometry.size())) {
+            None => Ok(()),
+            Some(span) => Err(StoreError::Damaged { hash, span }.into()),
+        }
     }
 
     fn export_to(&self, hash: BlobHash, destination: &Destination, force: bool) -> Result<Export, ExportError> {

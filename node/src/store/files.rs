@@ -12,6 +12,7 @@ use p2pweights_protocol::ids::BlobHash;
 use p2pweights_protocol::span_set::SpanSet;
 use p2pweights_protocol::verify::{EncodeError, OutboardBuilder, Remade, encode_span, outboard_bytes, remake_parents};
 
+use super::disk::open_file;
 use super::error::{AtPath, StoreError};
 use super::layout::Layout;
 use super::small::is_small;
@@ -75,7 +76,7 @@ impl BlobFiles {
         let path = layout.outboard(hash);
         let pairs = match outboard_bytes(geometry) {
             0 => Pairs::Filed(None),
-            _ => match File::open(&path) {
+            _ => match open_file(&path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound && is_small(geometry) => {
                     Pairs::make(&data, geometry).at(&layout.data(hash))?
                 }
@@ -93,7 +94,7 @@ impl BlobFiles {
         arrived: Option<PathBuf>,
     ) -> Result<Self, StoreError> {
         let path = arrived.unwrap_or_else(|| layout.data(hash));
-        Self::with_data(layout, hash, geometry, File::open(&path).at(&path)?)
+        Self::with_data(layout, hash, geometry, open_file(&path).at(&path)?)
     }
 
     /// Writes the encoding of a span, each group proved first.

@@ -11,6 +11,7 @@ use p2pweights_protocol::span_set::SpanSet;
 use p2pweights_protocol::verify::{outboard_bytes, write_outboard};
 use tracing::{info, warn};
 
+use super::disk::{file_bytes, open_file};
 use super::error::{AtPath, StoreError};
 use super::files::BlobFiles;
 use super::index::CatalogEntry;
@@ -75,11 +76,7 @@ fn read_published(layout: &Layout) -> Result<BTreeMap<BlobHash, PublishedRecord>
 /// Works out what there is of one blob; `None` if nothing.
 pub(super) fn load(layout: &Layout, hash: BlobHash, published: Option<PublishedRecord>) -> Result<Option<Slot>, StoreError> {
     let progress = read_if_there(layout, hash)?;
-    let data_bytes = match fs::metadata(layout.data(hash)) {
-        Ok(metadata) => Some(metadata.len()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-        Err(error) => return Err(StoreError::io(&layout.data(hash), error)),
-    };
+    let data_bytes = file_bytes(&layout.data(hash)).at(&layout.data(hash))?;
     match (published, progress, data_bytes) {
         (Some(record), None, None) if record.mode == PublishMode::Reference => Ok(load_reference(layout, record)),
         (Some(record), progress, data_bytes) if record.mode == PublishMode::Reference => {
@@ -162,7 +159,7 @@ pub(super) fn mend_outboard(
     go_on: &mut dyn FnMut(u64) -> ControlFlow<()>,
 ) -> Result<bool, StoreError> {
     let path = layout.data(hash);
-    let data = File::open(&path).at(&path)?;
+    let data = open_file(&path).at(&path)?;
     let Some(temp) = make_outboard(layout, hash, geometry, Watched { file: &data, go_on })? else { return Ok(false) };
     layout.move_into_place(&temp, &layout.outboard(hash))?;
     info!(hash = %hash.short(), "outboard made again from the data");

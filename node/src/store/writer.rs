@@ -71,6 +71,7 @@ impl BlobWriter {
             }
             Ok::<_, StoreError>(file)
         };
+        remove_links(layout, hash)?;
         break_link(layout, hash)?;
         let data = open_sized(layout.data(hash), geometry.size())?;
         let outboard = match outboard_bytes(geometry) {
@@ -299,9 +300,22 @@ fn break_link(layout: &Layout, hash: BlobHash) -> Result<(), StoreError> {
     layout.move_into_place(&temp, &path)
 }
 
+/// A symbolic link where a file should be is somebody's mistake or trap: the link goes, and nothing happens to what it leads to.
+fn remove_links(layout: &Layout, hash: BlobHash) -> Result<(), StoreError> {
+    for path in [layout.data(hash), layout.outboard(hash)] {
+        if std::fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_symlink()) {
+            warn!(path = %path.display(), "a link where a blob's file should be was removed");
+            layout.remove_if_there(&path)?;
+        }
+    }
+    Ok(())
+}
+
 /// How much is copied before a blob can be written to: all of an exported one.
 pub(super) fn bytes_to_copy(layout: &Layout, hash: BlobHash) -> u64 {
-    std::fs::metadata(layout.data(hash)).map_or(0, |metadata| if metadata.nlink() > 1 { metadata.len() } else { 0 })
+    let metadata =
+        std::fs::symlink_metadata(layout.data(hash)).ok().filter(|metadata| metadata.is_file() && metadata.nlink() > 1);
+    metadata.map_or(0, |metadata| metadata.len())
 }
 
 /// Buffers of one receiving thread, kept for the next.

@@ -5,6 +5,7 @@ mod damage;
 mod export;
 mod flips;
 mod index;
+mod intruders;
 mod partial;
 mod publish;
 mod quota;
