@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use p2pweights_protocol::engine::Command;
 use p2pweights_protocol::geometry::{GROUP_BYTES, Geometry};
 use p2pweights_protocol::ids::BlobHash;
+use tokio::runtime::Handle;
 use tokio::time::sleep;
 use tracing::{debug, info, warn};
 
@@ -132,7 +133,7 @@ impl Scrub {
 
     /// One step on a thread of its own.
     async fn step(&self, mut check: BlobCheck) -> Result<(BlobCheck, Result<CheckStep, StoreError>), Stopping> {
-        let (stop, rate) = (self.core.stop.clone(), self.settings.rate);
+        let (stop, rate, runtime) = (self.core.stop.clone(), self.settings.rate, Handle::current());
         if stop.is_cancelled() {
             return Err(Stopping);
         }
@@ -140,7 +141,9 @@ impl Scrub {
             // An outboard that is made again from a whole blob is read at the same rate.
             let mut go_on = |bytes: u64| {
                 if let Some(rate) = rate {
-                    std::thread::sleep(Duration::from_secs_f64(bytes as f64 / rate.get() as f64));
+                    let turn = Duration::from_secs_f64(bytes as f64 / rate.get() as f64);
+                    // Over at once when the node stops, which is seen below.
+                    let _ = runtime.block_on(stop.run_until_cancelled(sleep(turn)));
                 }
                 if stop.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             };

@@ -20,7 +20,7 @@ use super::locked;
 
 /// One change, as a test sees it before and after it is made.
 #[derive(Debug)]
-#[allow(dead_code, reason = "only a stage looks into them")]
+#[cfg_attr(not(test), expect(dead_code, reason = "only a stage looks into them"))]
 pub(super) enum Verb<'a> {
     /// A file that was not there.
     Create {
@@ -47,7 +47,6 @@ pub(super) enum Verb<'a> {
     },
     /// A file of the same contents under another name, which nothing has.
     Copy {
-        from: &'a Path,
         to: &'a Path,
     },
     Link {
@@ -172,7 +171,7 @@ impl Disk {
 
     /// Copies a file to a name that is free; the file system may let both share their blocks.
     pub(super) fn copy(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.act(Verb::Copy { from, to }, || fs::copy(from, to).map(drop))
+        self.act(Verb::Copy { to }, || fs::copy(from, to).map(drop))
     }
 
     /// Makes a file's bytes durable.
@@ -368,7 +367,7 @@ impl DiskFolder {
             }
             shared
         };
-        self.disk.act(Verb::Copy { from, to: &to }, share)
+        self.disk.act(Verb::Copy { to: &to }, share)
     }
 
     /// Gives a file here another name, in place of what has it.

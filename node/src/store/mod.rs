@@ -407,7 +407,7 @@ impl Shared {
     /// Whether so many more bytes fit beside the reserve and what the open writers still expect.
     fn check_room(&self, bytes: u64) -> Result<(), StoreError> {
         let free = self.free_bytes()?;
-        let promised: u64 = if bytes == 0 { 0 } else { self.slots().iter().map(|slot| slot.missing_bytes()).sum() };
+        let promised: u64 = self.slots().iter().map(|slot| slot.missing_bytes()).sum();
         let wanted = bytes.saturating_add(promised).saturating_add(self.config.reserve_bytes);
         if wanted > free {
             return Err(StoreError::DiskFull { needed: wanted - free, path: self.layout.root().to_owned() });

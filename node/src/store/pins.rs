@@ -1,4 +1,5 @@
-//! Which models this node keeps, and which of them whatever happens, one small file each. Read whole at every start: there are few, and they must never depend on an index.
+//! Which models this node keeps, and which of them whatever happens, one small file each. Read whole at every start: there are few, and
+//! they must never depend on an index.
 
 use std::collections::BTreeMap;
 use std::fs;

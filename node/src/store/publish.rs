@@ -257,7 +257,7 @@ impl Publisher {
         stamp: FileStamp,
         progress: &mut dyn FnMut(u64) -> ControlFlow<()>,
     ) -> Result<Published, PublishError> {
-        self.store.shared.check_room(0)?;
+        self.store.shared.take_room(0)?;
         let _room = self.store.shared.reserve(PUBLISHED_RECORD_BYTES)?;
         let mut bytes = Vec::with_capacity(stamp.size as usize + 1);
         let read = file.take(stamp.size + 1).read_to_end(&mut bytes);

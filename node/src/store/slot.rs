@@ -73,8 +73,8 @@ pub(super) struct Slot {
     state: Mutex<State>,
 }
 
-/// Invariants: `held` has no group in common with `pending` or `damaged`, and none of them has one beyond the geometry; a stored blob with a group missing has a
-/// progress file; `log` is there only while a writer is.
+/// Invariants: `held` has no group in common with `pending` or `damaged`, and none of them has one beyond the geometry; a stored blob with
+/// a group missing has a progress file; `log` is there only while a writer is.
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) geometry: Geometry,

@@ -179,7 +179,7 @@ impl Tape {
                 let file = self.id_of(path);
                 self.push(Step::SyncFile { file });
             }
-            Verb::Copy { to, .. } => {
+            Verb::Copy { to } => {
                 self.create(to);
                 let file = self.id_of(to);
                 self.push(Step::Write { file, offset: 0, bytes: fs::read(to).unwrap() });
