@@ -14,6 +14,7 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
+use super::Pong;
 use super::lines;
 use super::pass::Pass;
 use crate::node::EVENTS;
@@ -37,7 +38,9 @@ impl Client {
     /// The node of this data dir, if one runs and answers.
     pub async fn find(data_dir: &Path) -> Option<Self> {
         let client = Self(Pass::read(data_dir)?);
-        client.status().await.ok().map(|_| client)
+        // A node of before there was a ping has its state to tell.
+        let answers = client.ask::<Pong>(Method::GET, "/v1/ping", ANSWER).await.is_ok() || client.status().await.is_ok();
+        answers.then_some(client)
     }
 
     /// The state of the node.

@@ -9,5 +9,13 @@ mod lines;
 mod pass;
 mod server;
 
+use serde::{Deserialize, Serialize};
+
 pub use client::Client;
 pub use server::Server;
+
+/// The answer to a ping: who answers. It costs the node nothing, however much it holds.
+#[derive(Debug, Serialize, Deserialize)]
+struct Pong {
+    agent: String,
+}

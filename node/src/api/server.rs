@@ -17,10 +17,10 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::lines;
 use super::pass::Pass;
+use super::{Pong, lines};
 use crate::failure::phrase;
-use crate::node::Core;
+use crate::node::{AGENT, Core};
 use crate::report::{Failure, FailureKind, FetchRequest, GcRequest, PublishRequest, VerifyEvent, VerifyRequest};
 
 /// Longest request body: a fetch with a few thousand globs.
@@ -82,6 +82,7 @@ impl Server {
 
 fn router(context: Context) -> Router {
     Router::new()
+        .route("/v1/ping", get(ping))
         .route("/v1/status", get(status))
         .route("/v1/list", get(list))
         .route("/v1/peers", get(peers))
@@ -133,6 +134,10 @@ struct Target {
 #[derive(Deserialize)]
 struct MaybeTarget {
     target: Option<String>,
+}
+
+async fn ping() -> Json<Pong> {
+    Json(Pong { agent: AGENT.to_owned() })
 }
 
 async fn status(State(context): State<Context>) -> Response {

@@ -8,7 +8,7 @@ use p2pweights_protocol::ids::BlobHash;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::picture::{IN_USE, Kept, garbage, kept};
+use super::picture::{IN_USE, Kept, garbage, kept, kept_blobs, pinned};
 use super::policy::{Choice, Eviction, Picture, Rules, choose};
 use super::{GARBAGE_AGE, UpkeepConfig};
 use crate::clock::wall_ns;
@@ -96,18 +96,23 @@ impl Plan {
     }
 }
 
-/// Takes it away; returns the blobs that stayed because somebody began to use them meanwhile.
+/// Takes it away; returns the blobs that stayed because somebody pinned them or began to use them since the choice was made.
 fn carry_out(store: &Store, plan: &Plan, choice: &Choice) -> Result<Vec<BlobHash>, Failure> {
+    let pinned = pinned(store);
     // The records first: what is left without one after a crash is cleared away later.
-    for hash in &choice.units {
+    for hash in choice.units.iter().filter(|hash| !pinned.contains(hash)) {
         if plan.kept.is_model(*hash) {
             store.remove_manifest(*hash)?
         } else {
             store.remove_wanted(*hash)?
         };
     }
-    let mut stayed = Vec::new();
+    let (kept, mut stayed) = (kept_blobs(store), Vec::new());
     for blob in plan.blobs(choice) {
+        if kept.contains(&blob) {
+            stayed.push(blob);
+            continue;
+        }
         match store.remove_idle(blob) {
             Ok(_) => {}
             Err(StoreError::Busy(_)) => stayed.push(blob),
@@ -256,5 +261,31 @@ impl Core {
                 _ => return choice,
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Watermarks;
+    use crate::store::WantedRecord;
+
+    #[test]
+    fn what_is_pinned_after_the_choice_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let wanted = [1_u8, 2].map(|byte| WantedRecord::new(store.put_bytes(&[byte; 100_000]).unwrap(), None));
+        wanted.iter().for_each(|record| _ = store.set_wanted(record.clone()).unwrap());
+        let eviction = Eviction::LeastRecentlyServed;
+        let config = UpkeepConfig { eviction, watermarks: Watermarks::default(), evict_last_copy: true };
+        let plan = plan(&store, config, Goal::Room(200_000), Duration::ZERO).unwrap();
+        let choice = choose(&plan.kept.picture, plan.rules);
+        assert_eq!(choice.units.len(), 2, "both would have to go");
+
+        store.set_wanted(WantedRecord { pinned: true, ..wanted[0].clone() }).unwrap();
+        assert_eq!(carry_out(&store, &plan, &choice).unwrap(), [wanted[0].hash]);
+        assert!(store.blob(wanted[0].hash).is_some_and(|status| status.complete));
+        assert_eq!(store.blob(wanted[1].hash), None);
+        assert_eq!(store.wanted().len(), 1);
     }
 }

@@ -100,10 +100,21 @@ impl Kept {
     }
 }
 
+/// What is pinned.
+pub(super) fn pinned(store: &Store) -> BTreeSet<BlobHash> {
+    let models = store.manifests().into_iter().filter(|record| record.pinned).map(|record| record.manifest);
+    models.chain(store.wanted().into_iter().filter(|record| record.pinned).map(|record| record.hash)).collect()
+}
+
+/// Every blob that something keeps.
+pub(super) fn kept_blobs(store: &Store) -> BTreeSet<BlobHash> {
+    let models = store.manifests().into_iter().flat_map(|record| record.shards.into_iter().chain([record.manifest]));
+    models.chain(store.wanted().into_iter().map(|record| record.hash)).collect()
+}
+
 /// Blobs that nothing keeps, and that nobody wrote to for that long.
 pub(super) fn garbage(store: &Store, usage: &DiskUsage, now_ns: i64, older_than: Duration) -> Vec<(BlobHash, GcEntry)> {
-    let models = store.manifests().into_iter().flat_map(|record| record.shards.into_iter().chain([record.manifest]));
-    let kept: BTreeSet<BlobHash> = models.chain(store.wanted().into_iter().map(|record| record.hash)).collect();
+    let kept = kept_blobs(store);
     let idle = |blob: BlobHash| !store.is_published(blob) && !store.is_promised(blob) && !store.is_read(blob);
     let mut found = Vec::new();
     for (blob, files) in &usage.blobs {
