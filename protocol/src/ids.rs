@@ -10,9 +10,14 @@ use thiserror::Error;
 /// Why a text is not a hash.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ParseHashError {
-    /// Not 64 characters long.
-    #[error("a hash has 64 hexadecimal digits, this one has {0}")]
-    Length(usize),
+    /// Too long or too short.
+    #[error("a hash has {digits} hexadecimal digits here, this one has {found}")]
+    Length {
+        /// How many there must be: 64, or 40 for git's.
+        digits: usize,
+        /// How many there are.
+        found: usize,
+    },
     /// A character that is not a lower-case hexadecimal digit.
     #[error("{found:?} at position {position} is not a lower-case hexadecimal digit")]
     Digit {
@@ -23,30 +28,30 @@ pub enum ParseHashError {
     },
 }
 
-fn parse_hex32(text: &str) -> Result<[u8; 32], ParseHashError> {
-    let length = text.chars().count();
-    if length != 64 {
-        return Err(ParseHashError::Length(length));
+fn parse_hex<const BYTES: usize>(text: &str) -> Result<[u8; BYTES], ParseHashError> {
+    let (digits, found) = (2 * BYTES, text.chars().count());
+    if found != digits {
+        return Err(ParseHashError::Length { digits, found });
     }
     if let Some((index, found)) = text.chars().enumerate().find(|(_, c)| !matches!(c, '0'..='9' | 'a'..='f')) {
         return Err(ParseHashError::Digit { found, position: index + 1 });
     }
-    let mut bytes = [0; 32];
-    hex::decode_to_slice(text, &mut bytes).expect("64 lower-case hexadecimal digits were just checked");
+    let mut bytes = [0; BYTES];
+    hex::decode_to_slice(text, &mut bytes).expect("so many lower-case hexadecimal digits were just checked");
     Ok(bytes)
 }
 
 macro_rules! hash_newtype {
-    ($(#[$doc:meta])* $name:ident) => {
+    ($(#[$doc:meta])* $name:ident, $bytes:literal) => {
         $(#[$doc])*
         #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-        pub struct $name(pub [u8; 32]);
+        pub struct $name(pub [u8; $bytes]);
 
         /// As byte strings are ordered. The first eight bytes nearly always tell, and are compared as one number: maps of peers and blobs
         /// spend most of their time here.
         impl Ord for $name {
             fn cmp(&self, other: &Self) -> Ordering {
-                let first = |hash: &Self| u64::from_be_bytes(*hash.0.first_chunk().expect("32 bytes begin with 8"));
+                let first = |hash: &Self| u64::from_be_bytes(*hash.0.first_chunk().expect("every hash begins with 8 bytes"));
                 first(self).cmp(&first(other)).then_with(|| self.0.cmp(&other.0))
             }
         }
@@ -59,7 +64,7 @@ macro_rules! hash_newtype {
 
         impl $name {
             /// The raw 32 bytes.
-            pub fn as_bytes(&self) -> &[u8; 32] {
+            pub fn as_bytes(&self) -> &[u8; $bytes] {
                 &self.0
             }
 
@@ -85,7 +90,7 @@ macro_rules! hash_newtype {
             type Err = ParseHashError;
 
             fn from_str(text: &str) -> Result<Self, Self::Err> {
-                parse_hex32(text).map(Self)
+                parse_hex(text).map(Self)
             }
         }
 
@@ -105,7 +110,7 @@ macro_rules! hash_newtype {
                 if deserializer.is_human_readable() {
                     String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
                 } else {
-                    <[u8; 32]>::deserialize(deserializer).map(Self)
+                    <[u8; $bytes]>::deserialize(deserializer).map(Self)
                 }
             }
         }
@@ -114,17 +119,22 @@ macro_rules! hash_newtype {
 
 hash_newtype! {
     /// Names a blob: the BLAKE3 hash of its bytes, as `b3sum` prints it. A manifest is a blob too.
-    BlobHash
+    BlobHash, 32
 }
 
 hash_newtype! {
     /// SHA-256 of a file's bytes: the object id which Hugging Face's LFS uses.
-    Sha256
+    Sha256, 32
+}
+
+hash_newtype! {
+    /// Git's id of a file: the SHA-1 of `blob `, its size in decimal, a zero byte, and its bytes. A name, not a proof: SHA-1 is broken.
+    GitOid, 20
 }
 
 hash_newtype! {
     /// A peer, as its Ed25519 public key (RFC 8032, 32 bytes). libp2p's `PeerId` of such a key is the same bytes with a prefix.
-    PeerId
+    PeerId, 32
 }
 
 impl BlobHash {
@@ -177,7 +187,7 @@ mod tests {
 
     #[test]
     fn a_malformed_hash_names_the_wrong_part() {
-        assert_eq!("abc".parse::<BlobHash>(), Err(ParseHashError::Length(3)));
+        assert_eq!("abc".parse::<BlobHash>(), Err(ParseHashError::Length { digits: 64, found: 3 }));
         let upper = BlobHash([0xab; 32]).to_string().to_uppercase();
         assert_eq!(upper.parse::<BlobHash>(), Err(ParseHashError::Digit { found: 'A', position: 1 }));
         let twisted = format!("{}é", &BlobHash([1; 32]).to_string()[..63]);
@@ -189,5 +199,12 @@ mod tests {
         let hash = BlobHash([7; 32]);
         assert_eq!(serde_json::to_string(&hash).expect("serialises"), format!("\"{hash}\""));
         assert_eq!(postcard::to_stdvec(&hash).expect("serialises"), [7; 32]);
+    }
+
+    #[test]
+    fn a_git_id_has_forty_digits() {
+        let text = "ce013625030ba8dba906f756967f9e9ca394464a";
+        assert_eq!(text.parse::<GitOid>().map(|oid| oid.to_string()).as_deref(), Ok(text));
+        assert_eq!(BlobHash([7; 32]).to_string().parse::<GitOid>(), Err(ParseHashError::Length { digits: 40, found: 64 }));
     }
 }

@@ -281,14 +281,20 @@ mod tests {
         assert_eq!("x".repeat(33_000).parse::<Link>(), Err(LinkError::TooLong(33_000)));
         assert_eq!(format!("magnet:{}", hash()).parse::<Link>(), Err(LinkError::Scheme));
         assert_eq!(format!("p2pweights://{}", hash()).parse::<Link>(), Err(LinkError::Slashes));
-        assert_eq!("p2pweights:abc?name=x".parse::<Link>(), Err(LinkError::Hash(ParseHashError::Length(3))));
+        assert_eq!(
+            "p2pweights:abc?name=x".parse::<Link>(),
+            Err(LinkError::Hash(ParseHashError::Length { digits: 64, found: 3 }))
+        );
     }
 
     #[test]
     fn the_command_line_takes_hash_or_link() {
         assert_eq!(Link::parse_target(&hash().to_string()), Ok(Link::new(hash())));
         assert_eq!(Link::parse_target(&Link::new(hash()).to_string()), Ok(Link::new(hash())));
-        assert_eq!(Link::parse_target("Org/Model"), Err(LinkError::NeitherHashNorLink(ParseHashError::Length(9))));
+        assert_eq!(
+            Link::parse_target("Org/Model"),
+            Err(LinkError::NeitherHashNorLink(ParseHashError::Length { digits: 64, found: 9 }))
+        );
         assert_eq!(Link::parse_target("https://example.org/x"), Err(LinkError::Scheme));
     }
 

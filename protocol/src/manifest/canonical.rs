@@ -92,6 +92,7 @@ fn shard_items(shard: &Shard) -> Vec<(&str, Item<'_>)> {
         (field::SIZE, Item::Number(shard.size())),
     ];
     items.extend(shard.sha256().map(|sha256| (field::SHA256, Item::Hash(sha256.to_string()))));
+    items.extend(shard.git_oid().map(|oid| (field::GIT_OID, Item::Hash(oid.to_string()))));
     with_extra(items, shard.extra())
 }
 

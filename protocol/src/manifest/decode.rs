@@ -76,7 +76,8 @@ fn shard(mut object: Object) -> Result<Shard, ManifestError> {
     let size = object.needed_size()?;
     let blake3 = object.hash(field::BLAKE3)?.ok_or_else(|| object.missing(field::BLAKE3))?;
     let sha256 = object.hash(field::SHA256)?;
-    Shard::new(path, size, blake3, sha256)?.with_extra(object.fields)
+    let git_oid = object.hash(field::GIT_OID)?;
+    Shard::new(path, size, blake3, sha256)?.with_git_oid(git_oid).with_extra(object.fields)
 }
 
 fn metadata(mut object: Object) -> Result<Metadata, ManifestError> {

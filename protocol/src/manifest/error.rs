@@ -175,9 +175,14 @@ pub enum ManifestError {
         /// The other.
         b: u64,
     },
-    /// One blob with two SHA-256 hashes.
-    #[error("blob {0} is listed with two different values of sha256")]
-    TwoSha256(BlobHash),
+    /// One blob with two values of another hash.
+    #[error("blob {hash} is listed with two different values of {field}")]
+    TwoHashes {
+        /// The blob.
+        hash: BlobHash,
+        /// The field.
+        field: &'static str,
+    },
     /// The licence file is not among the shards.
     #[error("the licence file {:?} is not among the shards", .0.as_str())]
     LicenseFileMissing(ShardPath),

@@ -37,6 +37,8 @@ pub const MIRRORS: usize = 32;
 /// Most components listed in `openness`; the framework has 17 today.
 pub const COMPONENTS_LISTED: usize = 64;
 
+/// Digits of a git commit's id (SHA-1), the only kind that Hugging Face's clients take for one.
+const COMMIT_DIGITS: usize = 40;
 /// Longest name of a field.
 const FIELD_NAME_BYTES: usize = 64;
 
@@ -47,6 +49,7 @@ mod field {
     /// Sorts before every name a field may have, so that the first bytes tell what the blob is.
     pub const FORMAT: &str = "!format";
     pub const GATED: &str = "gated";
+    pub const GIT_OID: &str = "git_oid";
     pub const LICENSE: &str = "license";
     pub const LICENSE_FILE: &str = "license_file";
     pub const MIRRORS: &str = "mirrors";
@@ -63,7 +66,7 @@ mod field {
 
     pub const OF_MANIFEST: [&str; 10] =
         [BASE_MODEL, GATED, LICENSE, LICENSE_FILE, MIRRORS, NAME, OPENNESS, REVISION, SHARDS, SOURCE];
-    pub const OF_SHARD: [&str; 4] = [BLAKE3, PATH, SHA256, SIZE];
+    pub const OF_SHARD: [&str; 5] = [BLAKE3, GIT_OID, PATH, SHA256, SIZE];
     pub const OF_SOURCE: [&str; 2] = [REPO, REVISION];
     pub const OF_BASE_MODEL: [&str; 2] = [NAME, RELATION];
 }
@@ -172,6 +175,14 @@ impl Manifest {
         self.shards.binary_search_by(|shard| shard.path().cmp(path)).ok().map(|index| &self.shards[index])
     }
 
+    /// The commit under which a Hugging Face endpoint serves this model: the origin's own if the manifest gives one (40 lower-case hex
+    /// digits as the revision of its source), else the first 40 digits of the manifest's hash. The same on every node.
+    pub fn commit(&self) -> String {
+        let source = self.metadata.source.as_ref().map(|source| source.revision.as_str());
+        let is_commit = |text: &&str| text.len() == COMMIT_DIGITS && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        source.filter(is_commit).map_or_else(|| self.id.to_string()[..COMMIT_DIGITS].to_owned(), str::to_owned)
+    }
+
     /// The sum of the shards' sizes; a blob that two shards share counts twice.
     pub fn total_bytes(&self) -> u64 {
         self.total_bytes
@@ -261,17 +272,25 @@ fn check_paths(shards: &[Shard]) -> Result<(), ManifestError> {
 
 /// Refuses a blob whose shards disagree about it.
 fn check_blobs(shards: &[Shard]) -> Result<(), ManifestError> {
-    let mut blobs: Vec<_> = shards.iter().map(|shard| (shard.blake3(), shard.size(), shard.sha256())).collect();
-    // An absent SHA-256 sorts first, so that two present ones are neighbours.
-    blobs.sort_unstable();
-    for pair in blobs.windows(2).filter(|pair| pair[0].0 == pair[1].0) {
-        let ((hash, a, left), (_, b, right)) = (pair[0], pair[1]);
+    let mut blobs: Vec<&Shard> = shards.iter().collect();
+    blobs.sort_unstable_by_key(|shard| (shard.blake3(), shard.size()));
+    for same in blobs.chunk_by(|a, b| a.blake3() == b.blake3()) {
+        let (hash, a, b) = (same[0].blake3(), same[0].size(), same[same.len() - 1].size());
         if a != b {
             return Err(ManifestError::TwoSizes { hash, a, b });
         }
-        if left.is_some() && left != right {
-            return Err(ManifestError::TwoSha256(hash));
+        if differ(same.iter().filter_map(|shard| shard.sha256())) {
+            return Err(ManifestError::TwoHashes { hash, field: field::SHA256 });
+        }
+        if differ(same.iter().filter_map(|shard| shard.git_oid())) {
+            return Err(ManifestError::TwoHashes { hash, field: field::GIT_OID });
         }
     }
     Ok(())
+}
+
+/// Whether not all are the same.
+fn differ<T: PartialEq>(mut values: impl Iterator<Item = T>) -> bool {
+    let first = values.next();
+    first.is_some_and(|first| values.any(|other| other != first))
 }
