@@ -7,6 +7,7 @@ pub mod config;
 pub mod identity;
 pub mod net;
 pub mod node;
+pub mod origin;
 pub mod report;
 pub mod session;
 pub mod store;
