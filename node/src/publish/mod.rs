@@ -121,6 +121,7 @@ pub fn pin(hash: BlobHash, manifest: &Manifest, fallback: Option<&str>) -> PinRe
         shards: manifest.shards().iter().map(Shard::blake3).collect(),
         bytes: manifest.total_bytes(),
         pinned: false,
+        imported: None,
         other: serde_json::Map::new(),
     }
 }

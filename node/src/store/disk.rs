@@ -353,6 +353,13 @@ impl DiskFolder {
         self.disk.act(Verb::Link { from, to: &to }, link)
     }
 
+    /// Makes a symbolic link, if nothing has the name.
+    pub(super) fn symlink(&self, target: &str, name: &str) -> io::Result<()> {
+        let path = self.path.join(name);
+        let link = || Ok(rustix::fs::symlinkat(target, &self.handle, name)?);
+        self.disk.act(Verb::Create { path: &path }, link)
+    }
+
     /// Makes a file that has another one's blocks, shared until either is written to (a reflink), durably, if nothing has the name and the
     /// file system can do that.
     pub(super) fn share(&self, from: &Path, name: &str) -> io::Result<()> {

@@ -207,6 +207,46 @@ impl Exports {
 
     /// Like [`Store::export`], but not durable until the end.
     pub fn place(&mut self, hash: BlobHash, relative: &str) -> Result<Export, ExportError> {
+        let destination = self.destination(relative)?;
+        let shared = self.shares && self.store.share(hash, &destination, &mut self.shares)?;
+        if shared { Ok(Export::Shared) } else { self.store.export_to(hash, &destination, self.force) }
+    }
+
+    /// Makes a symbolic link at a name, in place of another link or of a file that is not the blob; a file that is stays.
+    pub fn symlink(&mut self, hash: BlobHash, size: u64, relative: &str, target: &str) -> Result<(), ExportError> {
+        let destination = self.destination(relative)?;
+        match destination.existing()?.map(|stat| FileType::from_raw_mode(stat.st_mode)) {
+            Some(FileType::Symlink) if destination.links_to(target)? => return Ok(()),
+            Some(FileType::RegularFile) if destination.holds(hash, size)? => return Ok(()),
+            Some(FileType::Directory) => return Err(ExportError::Exists(destination.path.clone())),
+            _ => {}
+        }
+        let temp = leftover(hash);
+        destination.remove_leftover(&temp)?;
+        destination.folder.symlink(target, &temp).map_err(|error| destination.error(error))?;
+        destination.rename(&temp, true)
+    }
+
+    /// Makes a file with these contents, in place of what has the name; whoever reads it meanwhile sees the old ones or the new ones.
+    pub fn write_whole(&mut self, relative: &str, contents: &[u8]) -> Result<(), ExportError> {
+        let destination = self.destination(relative)?;
+        let temp = leftover(BlobHash::of(contents));
+        destination.remove_leftover(&temp)?;
+        let mut file = destination.folder.create_new(&temp).map_err(|error| destination.error(error))?;
+        file.write_all(contents).and_then(|()| file.sync()).map_err(|error| destination.error(error))?;
+        destination.rename(&temp, true)
+    }
+
+    /// The same if nothing has the name.
+    pub fn write_new(&mut self, relative: &str, contents: &[u8]) -> Result<(), ExportError> {
+        match self.destination(relative)?.existing()? {
+            Some(_) => Ok(()),
+            None => self.write_whole(relative, contents),
+        }
+    }
+
+    /// Opens the folder of a name, and remembers that names in it are to be made durable.
+    fn destination(&mut self, relative: &str) -> Result<Destination, ExportError> {
         let folder = relative.rsplit_once('/').map_or("", |(folder, _)| folder);
         let destination = Destination::open(self.disk(), &self.root, relative, self.open.get(folder).cloned())?;
         if !self.open.contains_key(folder) {
@@ -215,8 +255,6 @@ impl Exports {
             }
             self.open.insert(folder.to_owned(), Arc::clone(&destination.folder));
         }
-        let shared = self.shares && self.store.share(hash, &destination, &mut self.shares)?;
-        let export = if shared { Export::Shared } else { self.store.export_to(hash, &destination, self.force)? };
         // Folders above may be new, too.
         let mut above = Some(folder);
         while let Some(folder) = above
@@ -225,7 +263,7 @@ impl Exports {
             self.touched.insert(folder.to_owned());
             above = (!folder.is_empty()).then(|| folder.rsplit_once('/').map_or("", |(above, _)| above));
         }
-        Ok(export)
+        Ok(destination)
     }
 
     fn disk(&self) -> &Disk {
@@ -310,6 +348,12 @@ impl Destination {
             Err(Errno::NOENT) => Ok(None),
             Err(error) => Err(self.error(error)),
         }
+    }
+
+    /// Whether the link there leads to this.
+    fn links_to(&self, target: &str) -> Result<bool, ExportError> {
+        let found = rustix::fs::readlinkat(self.folder.handle(), &self.name, Vec::new()).map_err(|error| self.error(error))?;
+        Ok(found.to_bytes() == target.as_bytes())
     }
 
     /// Whether the file there is this blob.

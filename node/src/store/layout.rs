@@ -83,6 +83,11 @@ impl Layout {
         self.root.join("tmp")
     }
 
+    /// Files on their way in from origins; not emptied at a start.
+    pub(super) fn imports(&self) -> PathBuf {
+        self.root.join("imports")
+    }
+
     /// Small blobs that arrived and are not synced.
     pub(super) fn arrived_folder(&self) -> PathBuf {
         self.root.join("arrived")

@@ -5,6 +5,7 @@
 
 mod check;
 mod damage;
+mod digests;
 mod disk;
 mod error;
 mod export;
@@ -12,6 +13,7 @@ mod files;
 mod hashing;
 mod headroom;
 mod index;
+mod intake;
 mod layout;
 mod lock;
 mod pins;
@@ -32,7 +34,7 @@ mod uses;
 mod wanted;
 mod writer;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
@@ -45,7 +47,8 @@ pub use self::check::{BlobCheck, CheckStep, RebuildReport, VerifyReport};
 pub use self::damage::{Loss, Repair};
 pub use self::error::{ReadError, ReceiveError, StoreError};
 pub use self::export::{Export, ExportError, Exports};
-pub use self::pins::PinRecord;
+pub use self::intake::{Begun, FileId, Intake, IntakeError, Intakes, Taken};
+pub use self::pins::{ImportRecord, PinRecord};
 pub use self::publish::{PublishError, Published, Publisher};
 pub use self::published::{FileStamp, PublishMode, PublishedRecord};
 pub use self::quota::{MIN_QUOTA_BYTES, Need, Promise, QuotaUse};
@@ -109,6 +112,8 @@ struct Shared {
     /// Who puts a published blob into place holds one of these, by its hash.
     installs: [Mutex<()>; 16],
     arrivals: Arrivals,
+    /// What imports bring in at this moment.
+    intakes: Mutex<BTreeSet<FileId>>,
     losses: damage::LossListener,
     quota: Quota,
     _lock: ProcessLock,
@@ -157,6 +162,7 @@ impl Store {
             headroom: Headroom::default(),
             installs: Default::default(),
             arrivals: Arrivals::default(),
+            intakes: Mutex::default(),
             losses: damage::LossListener::default(),
             quota,
             layout,

@@ -29,9 +29,24 @@ pub struct PinRecord {
     /// Never evicted: somebody said so.
     #[serde(default)]
     pub pinned: bool,
+    /// Where an import took it from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub imported: Option<ImportRecord>,
     /// What a newer version of this program knows besides.
     #[serde(flatten)]
     pub other: serde_json::Map<String, serde_json::Value>,
+}
+
+/// Where a model came from that this node imported, every file of it found to be what was listed there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImportRecord {
+    /// The repository, `ORG/MODEL`.
+    pub repo: String,
+    /// The hub.
+    pub endpoint: String,
+    /// Whether the hub gives it out to those only to whom somebody gave consent: gated, or private.
+    #[serde(default)]
+    pub consent: bool,
 }
 
 /// Reads every pin; one that is unreadable is left where it is, and reported.
@@ -49,9 +64,12 @@ pub(super) fn read_all(layout: &Layout) -> Result<BTreeMap<BlobHash, PinRecord>,
 }
 
 impl Store {
-    /// Keeps a manifest, durably. The record of one that is kept already is replaced; what was pinned stays so.
+    /// Keeps a manifest, durably. The record of one that is kept already is replaced; what was pinned or imported stays so.
     pub fn add_manifest(&self, mut pin: PinRecord) -> Result<(), StoreError> {
-        pin.pinned |= locked(&self.shared.pins).get(&pin.manifest).is_some_and(|known| known.pinned);
+        if let Some(known) = locked(&self.shared.pins).get(&pin.manifest) {
+            pin.pinned |= known.pinned;
+            pin.imported = pin.imported.or_else(|| known.imported.clone());
+        }
         self.set_manifest(pin)
     }
 

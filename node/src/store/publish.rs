@@ -158,7 +158,12 @@ impl Store {
     }
 
     /// The blob is complete from now on, whatever was known of it before.
-    fn take_over(&self, hash: BlobHash, geometry: Geometry, published: Option<PublishedRecord>) -> Result<(), StoreError> {
+    pub(super) fn take_over(
+        &self,
+        hash: BlobHash,
+        geometry: Geometry,
+        published: Option<PublishedRecord>,
+    ) -> Result<(), StoreError> {
         let layout = &self.shared.layout;
         let slot = self.shared.slot_or_insert(hash, || Slot::complete(hash, geometry, published.clone()));
         {

@@ -3,6 +3,7 @@
 //! to measure what it cannot know.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use p2pweights_protocol::geometry::Geometry;
@@ -78,6 +79,23 @@ impl Drop for Reservation<'_> {
     }
 }
 
+/// Room for a file that is brought in under another name than a blob's, until this is dropped: what lies there by then is nobody's.
+#[derive(Debug)]
+pub(super) struct Claim {
+    shared: Arc<Shared>,
+    bytes: u64,
+    files: Vec<PathBuf>,
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        let left = self.shared.quota.measured_files(&self.files);
+        let mut books = locked(&self.shared.quota.books);
+        books.reserved -= self.bytes;
+        books.strays += left;
+    }
+}
+
 /// What a store may take, and what of that is spoken for.
 #[derive(Debug)]
 pub(super) struct Quota {
@@ -146,6 +164,11 @@ impl Quota {
         let entered = blobs.values().map(|entry| entry.settled).sum();
         let books = Books { blobs, entered, rest, strays: census.other.saturating_sub(rest), ..Books::default() };
         Ok(Self { limit, unit, books: Mutex::new(books) })
+    }
+
+    /// What some files take, if there is a limit.
+    fn measured_files(&self, files: &[PathBuf]) -> u64 {
+        self.limit.map_or(0, |_| files.iter().map(|path| usage::of_file(path)).sum())
     }
 
     /// What a blob takes on the disk while it is written, at most.
@@ -297,6 +320,24 @@ impl Shared {
         quota.admit(&self.layout, &mut books, bytes, 1)?;
         books.reserved += bytes;
         Ok(Reservation { quota, bytes })
+    }
+
+    /// Room for these files, which will take so much at most. What there is of them was nobody's so far.
+    pub(super) fn claim(self: &Arc<Self>, bytes: u64, files: &[PathBuf]) -> Result<Claim, StoreError> {
+        let quota = &self.quota;
+        let here = quota.measured_files(files);
+        let bytes = bytes.div_ceil(quota.unit).saturating_mul(quota.unit);
+        let mut books = locked(&quota.books);
+        quota.admit(&self.layout, &mut books, bytes.saturating_sub(here), 1)?;
+        books.reserved += bytes;
+        books.strays = books.strays.saturating_sub(here);
+        Ok(Claim { shared: Arc::clone(self), bytes, files: files.to_vec() })
+    }
+
+    /// Files that were nobody's are not there any more.
+    pub(super) fn strays_gone(&self, bytes: u64) {
+        let mut books = locked(&self.quota.books);
+        books.strays = books.strays.saturating_sub(bytes);
     }
 
     /// Room for a record, unless it is small.

@@ -238,14 +238,14 @@ impl Shared {
         Ok(stored)
     }
 
-    fn sync_files(&self, paths: &[&Path]) -> Result<(), StoreError> {
+    pub(super) fn sync_files(&self, paths: &[&Path]) -> Result<(), StoreError> {
         if paths.len() > FEW && self.layout.sync_file_system()? {
             return Ok(());
         }
         paths.iter().try_for_each(|path| self.layout.disk().sync_path(path).at(path))
     }
 
-    fn sync_folders(&self, folders: &BTreeSet<PathBuf>) -> Result<(), StoreError> {
+    pub(super) fn sync_folders(&self, folders: &BTreeSet<PathBuf>) -> Result<(), StoreError> {
         if folders.len() > FEW && self.layout.sync_file_system()? {
             return Ok(());
         }
@@ -273,7 +273,7 @@ impl Shared {
     }
 
     /// Makes a folder; says whether it is new.
-    fn make_folder(&self, folder: &Path) -> Result<bool, StoreError> {
+    pub(super) fn make_folder(&self, folder: &Path) -> Result<bool, StoreError> {
         match self.layout.disk().make_folder(folder) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),

@@ -87,7 +87,7 @@ fn is_of_blobs(layout: &Layout, path: &Path) -> bool {
 
 /// What belongs to no blob: folders, and files outside of those folders whose files are entered by blob.
 pub(super) fn rest(layout: &Layout) -> u64 {
-    let records = [&layout.record_folders()[..], &[layout.arrived_folder(), layout.temps()]].concat();
+    let records = [&layout.record_folders()[..], &[layout.arrived_folder(), layout.imports(), layout.temps()]].concat();
     let Ok(names) = list(layout.root()) else { return 0 };
     let within = names.iter().map(|path| match path {
         // The folders of blobs themselves, not what is in them.

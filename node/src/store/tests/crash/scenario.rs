@@ -433,6 +433,7 @@ fn pin(peer: &Peer) -> PinRecord {
         shards: vec![peer.hash],
         bytes: peer.size(),
         pinned: true,
+        imported: None,
         other: serde_json::Map::new(),
     }
 }
