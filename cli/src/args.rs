@@ -2,6 +2,8 @@
 // The documentation of each flag is its help text: plain text, where `<peer id>` is no HTML.
 #![allow(rustdoc::invalid_html_tags)]
 
+mod import;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueHint};
@@ -9,8 +11,11 @@ use clap_complete::Shell;
 use p2pweights_node::config;
 use p2pweights_protocol::ids::BlobHash;
 
+pub use self::import::ImportArguments;
 use crate::settings::{parse_api, parse_cap, parse_eviction, parse_network, parse_quota};
 
+/// The cache of Hugging Face's clients as a place to fetch to.
+const HF_CACHE: &str = "hf-cache";
 /// What a link begins with.
 const LINK_SCHEME: &str = "p2pweights:";
 
@@ -112,6 +117,9 @@ pub enum Verb {
     /// Hash a file or folder and make it available; prints its hash and link
     #[command(after_help = PUBLISH_EXAMPLES)]
     Publish(PublishArguments),
+    /// Bring a model in from a hub, or from another program's cache; prints its hash and link
+    #[command(after_help = import::EXAMPLES)]
+    Import(ImportArguments),
     /// Get a model or blob by its hash or link
     #[command(after_help = FETCH_EXAMPLES)]
     Fetch(FetchArguments),
@@ -244,6 +252,12 @@ pub struct PublishArguments {
     /// Leave SHA-256 out of the manifest: hashes several times faster, but nobody can match the files with those of other hubs
     #[arg(long)]
     pub no_sha256: bool,
+    /// Only files that match; may be repeated
+    #[arg(long, value_name = "GLOB")]
+    pub include: Vec<String>,
+    /// No file that matches; may be repeated
+    #[arg(long, value_name = "GLOB")]
+    pub exclude: Vec<String>,
 }
 
 /// `fetch`
@@ -255,6 +269,9 @@ pub struct FetchArguments {
     /// Folder to put the files into [default: ./<model>]
     #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub output: Option<PathBuf>,
+    /// Put it where a program's cache has it: hf-cache, that of Hugging Face's clients, which then load the model offline
+    #[arg(long, value_name = "hf-cache[=DIR]", value_parser = parse_place, conflicts_with = "output")]
+    pub to: Option<Place>,
     /// Only files that match; may be repeated
     #[arg(long, value_name = "GLOB")]
     pub include: Vec<String>,
@@ -404,6 +421,21 @@ fn checked_quota(text: &str) -> Result<String, String> {
 fn checked_eviction(text: &str) -> Result<String, String> {
     parse_eviction(text)?;
     Ok(text.to_owned())
+}
+
+/// A cache that another program keeps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// That of Hugging Face's clients, in this folder; `None`: where they have it.
+    HfCache(Option<PathBuf>),
+}
+
+fn parse_place(text: &str) -> Result<Place, String> {
+    match text.split_once('=') {
+        None if text == HF_CACHE => Ok(Place::HfCache(None)),
+        Some((HF_CACHE, folder)) if !folder.is_empty() => Ok(Place::HfCache(Some(PathBuf::from(folder)))),
+        _ => Err(format!("{text:?} is no place; there is {HF_CACHE}, or {HF_CACHE}=DIR")),
+    }
 }
 
 /// A time in seconds, minutes, hours or days.

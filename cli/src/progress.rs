@@ -1,5 +1,7 @@
-//! How a fetch, a publish or a verify is shown while it runs: bars on a terminal, plain lines when piped, JSON lines when asked for.
+//! How a fetch, a publish, an import or a verify is shown while it runs: bars on a terminal, plain lines when piped, JSON lines when asked for.
 //! Knows events, not where they come from.
+
+mod import;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -11,6 +13,7 @@ use crate::failure::CommandError;
 use crate::logging::bars;
 use crate::output::{Output, table};
 use crate::size;
+pub use import::ImportProgress;
 
 /// Bars of single files drawn at once: what fits above a prompt on the smallest usual terminal (24 lines).
 const MAX_FILE_BARS: usize = 8;

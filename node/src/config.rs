@@ -99,6 +99,9 @@ pub struct NodeConfig {
     /// Damaged groups are fetched again by themselves, with pauses between attempts that grow from this; `None`: only when asked. Default a
     /// minute.
     pub mend_pause: Option<Duration>,
+    /// Gated or private repositories, `ORG/MODEL`, of which what was imported may be announced and given to peers. Default none: the hub's
+    /// terms bind whoever agreed to them.
+    pub share_gated: Vec<String>,
     /// How long shutdown may take before what is left is dropped. Default 10 s.
     pub shutdown_timeout: Duration,
 }
@@ -126,6 +129,7 @@ impl NodeConfig {
             scrub_period: Some(Duration::from_secs(30 * 24 * 3600)),
             scrub_rate: NonZeroU64::new(32 << 20),
             mend_pause: Some(Duration::from_secs(60)),
+            share_gated: Vec::new(),
             shutdown_timeout: Duration::from_secs(10),
         }
     }

@@ -9,6 +9,7 @@ use p2pweights_protocol::link::Link;
 use p2pweights_protocol::manifest::Manifest;
 
 use crate::report::{Failure, FailureKind, FilePlan, ListEntry, RebuildReport, RemoveReport, ShowReport};
+use crate::sharing::Sharing;
 use crate::store::{BlobStatus, Location, PinRecord, Store, StoreError, WantedRecord};
 use crate::upkeep::shares;
 
@@ -19,7 +20,7 @@ pub fn held_bytes(status: &BlobStatus) -> u64 {
 }
 
 /// Every model, then every blob that belongs to none.
-pub fn list(store: &Store) -> Result<Vec<ListEntry>, Failure> {
+pub fn list(store: &Store, sharing: &Sharing) -> Result<Vec<ListEntry>, Failure> {
     let (disk, _) = shares(store, &store.disk_usage()?);
     let disk = |hash: BlobHash| disk.get(&hash).copied().unwrap_or(0);
     let wanted: BTreeMap<BlobHash, WantedRecord> = store.wanted().into_iter().map(|record| (record.hash, record)).collect();
@@ -38,6 +39,7 @@ pub fn list(store: &Store) -> Result<Vec<ListEntry>, Failure> {
             held: shards.iter().filter_map(|shard| blobs.get(shard)).map(held_bytes).sum(),
             disk: disk(pin.manifest),
             pinned: pin.pinned,
+            withheld: sharing.withholds(pin),
             path: None,
         }
     });
@@ -51,6 +53,7 @@ pub fn list(store: &Store) -> Result<Vec<ListEntry>, Failure> {
         held: held_bytes(status),
         disk: disk(status.hash),
         pinned: wanted.get(&status.hash).is_some_and(|record| record.pinned),
+        withheld: false,
         path: match &status.location {
             Location::Stored => None,
             Location::Referenced(path) => Some(path.clone()),
@@ -86,7 +89,7 @@ pub fn plan(store: &Store, manifest: &Manifest) -> Vec<FilePlan> {
 }
 
 /// A model or blob in full.
-pub fn show(store: &Store, target: &str) -> Result<ShowReport, Failure> {
+pub fn show(store: &Store, sharing: &Sharing, target: &str) -> Result<ShowReport, Failure> {
     let hash = Link::parse_target(target)?.hash();
     let link = Link::new(hash);
     let Some((manifest, bytes)) = manifest(store, hash)? else {
@@ -97,16 +100,27 @@ pub fn show(store: &Store, target: &str) -> Result<ShowReport, Failure> {
         };
         let files = vec![FilePlan { path, hash: hash.to_string(), bytes: status.size, held: held_bytes(&status) }];
         let (hash, link) = (hash.to_string(), link.to_string());
-        return Ok(ShowReport { hash, kind: "blob".to_owned(), link, bytes: status.size, files, manifest: None });
+        return Ok(ShowReport {
+            hash,
+            kind: "blob".to_owned(),
+            link,
+            bytes: status.size,
+            withheld: false,
+            files,
+            manifest: None,
+        });
     };
     let name = manifest.metadata().name.as_ref().map(|name| name.as_str().to_owned());
-    let name = name.or_else(|| store.manifests().into_iter().find(|pin| pin.manifest == hash).map(|pin| pin.name));
+    let record = store.manifests().into_iter().find(|pin| pin.manifest == hash);
+    let withheld = record.as_ref().is_some_and(|record| sharing.withholds(record));
+    let name = name.or_else(|| record.map(|record| record.name));
     let link = name.and_then(|name| link.clone().with_name(&name).ok()).unwrap_or(link);
     Ok(ShowReport {
         hash: hash.to_string(),
         kind: "model".to_owned(),
         link: link.to_string(),
         bytes: manifest.total_bytes(),
+        withheld,
         files: plan(store, &manifest),
         manifest: serde_json::from_slice(&bytes).ok(),
     })

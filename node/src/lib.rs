@@ -14,15 +14,18 @@ pub mod store;
 pub mod upkeep;
 
 mod api;
+mod card;
 mod clock;
 mod driver;
 mod failure;
 mod fetch;
+mod import;
 mod inventory;
 mod mend;
 mod peer_name;
 mod publish;
 mod scrub;
+mod sharing;
 mod speed;
 mod transfer;
 mod verify;

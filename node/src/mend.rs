@@ -144,8 +144,10 @@ pub async fn run(core: Arc<Core>, first_pause: Duration) {
 /// Tries to have a blob complete again. Gives up when nothing has come for `patience`, or the node stops: then `false`.
 pub async fn attempt(core: &Arc<Core>, hash: BlobHash, providers: Vec<PeerId>, patience: Duration) -> Result<bool, Failure> {
     let Some(repair) = repair_of(core, hash).await? else { return Ok(true) };
+    let withheld = core.withheld().await?.contains(&hash);
     let restored = repair.may_be_restored(Geometry::of(repair.size)) && restore(core, hash).await?;
-    let mended = restored || fetch(core, &repair, providers, patience).await?;
+    // Whatever is fetched is also given to others; an import brings the withheld again.
+    let mended = restored || !withheld && fetch(core, &repair, providers, patience).await?;
     if mended {
         core.record.count(DamageCount { mended: repair.damaged_bytes, ..DamageCount::default() });
         info!(%hash, bytes = repair.damaged_bytes, restored, "mended");

@@ -1,6 +1,6 @@
 //! A node: store, network, driver and local API, started together and shut down in order.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use p2pweights_protocol::engine::{Command, Input};
@@ -17,16 +17,19 @@ use crate::driver::{Driver, DriverHandle, FlightFile};
 use crate::failure::phrase;
 use crate::fetch;
 use crate::identity;
+use crate::import;
 use crate::inventory;
 use crate::mend::{self, Mending};
 use crate::net::{Net, NetConfig, NetError, NetStatus, from_libp2p};
 use crate::peer_name::peer_name;
 use crate::publish;
 use crate::report::{
-    Failure, FailureKind, FetchEvent, FetchRequest, ListEntry, PathReport, PeerReport, PinReport, PublishEvent, PublishRequest,
-    RemoveReport, ShowReport, StatusReport, SwarmReport, VerifyEvent, VerifyRequest, WithdrawnReport,
+    Failure, FailureKind, FetchEvent, FetchRequest, ImportEvent, ImportRequest, ListEntry, PathReport, PeerReport, PinReport,
+    PublishEvent, PublishRequest, RemoveReport, ShowReport, StatusReport, SwarmReport, VerifyEvent, VerifyRequest,
+    WithdrawnReport,
 };
 use crate::scrub::{self, Record, ScrubSettings};
+use crate::sharing::Sharing;
 use crate::store::{Loss, Store, StoreConfig, StoreError};
 use crate::transfer::{Budget, Caps, Fact, PathLook, Transfers};
 use crate::upkeep::{self, UpkeepConfig};
@@ -57,6 +60,8 @@ pub struct Core {
     pub(crate) stop: CancellationToken,
     pub(crate) record: Arc<Record>,
     pub(crate) mending: Arc<Mending>,
+    /// What others may have.
+    pub(crate) sharing: Sharing,
     scrub: Option<ScrubSettings>,
     network: String,
     clock: Clock,
@@ -125,6 +130,7 @@ impl Node {
             stop,
             record,
             mending,
+            sharing: Sharing::new(&config.share_gated),
             scrub: ScrubSettings::of(&config),
             network: config.network.clone(),
             clock,
@@ -211,23 +217,51 @@ impl Core {
 
     /// Offers everything the store holds.
     async fn offer_all(&self) -> Result<(), Failure> {
-        let store = self.store.clone();
-        let blobs = blocking(move || Ok(store.blobs())).await?;
-        let withdrawn: Vec<BlobHash> = self.store.withdrawn().into_iter().map(|gone| gone.hash).collect();
-        for status in blobs.into_iter().filter(|status| !withdrawn.contains(&status.hash)) {
+        let (store, sharing) = (self.store.clone(), self.sharing.clone());
+        let (blobs, mut kept_back) = blocking(move || Ok((store.blobs(), sharing.withheld(&store)))).await?;
+        kept_back.extend(self.store.withdrawn().into_iter().map(|gone| gone.hash));
+        for status in blobs.into_iter().filter(|status| !kept_back.contains(&status.hash)) {
             let command = Command::Offer { blob: status.hash, size: status.size, held: status.held };
             self.driver.command(command).await.map_err(|error| Failure::internal(&error))?;
         }
         Ok(())
     }
 
-    /// Offers some blobs of the store.
+    /// Offers some blobs of the store, but none that is withheld.
     pub(crate) async fn offer(&self, blobs: Vec<BlobHash>) -> Result<(), Failure> {
-        for status in blobs.into_iter().filter_map(|blob| self.store.blob(blob)) {
+        let withheld = self.withheld().await?;
+        for status in blobs.into_iter().filter(|blob| !withheld.contains(blob)).filter_map(|blob| self.store.blob(blob)) {
             let command = Command::Offer { blob: status.hash, size: status.size, held: status.held };
             self.driver.command(command).await.map_err(|error| Failure::internal(&error))?;
         }
         Ok(())
+    }
+
+    /// The blobs that others may not have.
+    pub(crate) async fn withheld(&self) -> Result<BTreeSet<BlobHash>, Failure> {
+        let (store, sharing) = (self.store.clone(), self.sharing.clone());
+        blocking(move || Ok(sharing.withheld(&store))).await
+    }
+
+    /// Takes back what was offered and others may not have any more: a model went that let them.
+    pub(crate) async fn withdraw_withheld(&self) -> Result<(), Failure> {
+        for blob in self.withheld().await? {
+            self.withdraw(blob).await?;
+        }
+        Ok(())
+    }
+
+    /// Imports; the last event is `Done` or `Failed`. Dropping the receiver cancels it, and what came stays for the next time.
+    pub fn import(self: &Arc<Self>, request: ImportRequest) -> mpsc::Receiver<ImportEvent> {
+        let (events, receiver) = mpsc::channel(EVENTS);
+        let core = Arc::clone(self);
+        self.tasks.spawn(async move {
+            if let Err(failure) = import::import(&core, &request, &events).await {
+                // Fails only when nobody listens any more.
+                let _ = events.send(ImportEvent::Failed(failure)).await;
+            }
+        });
+        receiver
     }
 
     /// Fetches; the last event is `Done` or `Failed`. Dropping the receiver cancels it, and what is verified stays.
@@ -264,14 +298,14 @@ impl Core {
 
     /// A model or blob in full.
     pub async fn show(&self, target: String) -> Result<ShowReport, Failure> {
-        let store = self.store.clone();
-        blocking(move || inventory::show(&store, &target)).await
+        let (store, sharing) = (self.store.clone(), self.sharing.clone());
+        blocking(move || inventory::show(&store, &sharing, &target)).await
     }
 
     /// What the store holds.
     pub async fn list(&self) -> Result<Vec<ListEntry>, Failure> {
-        let store = self.store.clone();
-        blocking(move || inventory::list(&store)).await
+        let (store, sharing) = (self.store.clone(), self.sharing.clone());
+        blocking(move || inventory::list(&store, &sharing)).await
     }
 
     /// Reads one blob again; what is damaged of it is no longer held.
@@ -306,7 +340,9 @@ impl Core {
             self.withdraw(*blob).await?;
         }
         let store = self.store.clone();
-        blocking(move || inventory::remove(&store, &blobs, pin)).await
+        let report = blocking(move || inventory::remove(&store, &blobs, pin)).await?;
+        self.withdraw_withheld().await?;
+        Ok(report)
     }
 
     /// Pins a model or blob, or takes that back.

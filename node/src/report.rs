@@ -2,6 +2,7 @@
 //! Plain data; the field names are a public format.
 
 mod health;
+mod import;
 mod storage;
 
 use std::path::PathBuf;
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::health::{DamageCount, RepairReport, ScrubReport, Verdict, VerifyEntry, VerifyEvent, VerifyReport, VerifyRequest};
 use crate::net::BulkPath;
+pub use import::{ImportEvent, ImportRequest, Imported, Secret};
 pub use storage::{DiskReport, GcEntry, GcReport, GcRequest, PinReport, StayEntry};
 
 /// Ask for a model or a blob.
@@ -42,6 +44,9 @@ pub struct FetchRequest {
     pub pin: bool,
     /// Put a model into a folder of its own below `output`, named after it, instead of right there.
     pub own_folder: bool,
+    /// Place it as Hugging Face's client does: `output` is the folder of that client's cache.
+    #[serde(default)]
+    pub hf_cache: bool,
 }
 
 /// A file of a model as a fetch sees it.
@@ -196,7 +201,7 @@ pub enum FailureKind {
 }
 
 /// Ask to publish a file or folder.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct PublishRequest {
     /// What; absolute.
     pub path: PathBuf,
@@ -211,6 +216,15 @@ pub struct PublishRequest {
     /// Leave out SHA-256, from the reading and from the manifest.
     #[serde(default)]
     pub no_sha256: bool,
+    /// Only files that match one of these globs; empty: all.
+    #[serde(default)]
+    pub include: Vec<String>,
+    /// No file that matches one of these.
+    #[serde(default)]
+    pub exclude: Vec<String>,
+    /// The hub from which another program took what is in its cache: its commits and ids go into the manifest.
+    #[serde(default)]
+    pub origin: Option<String>,
 }
 
 /// A file that is being read.
@@ -296,6 +310,9 @@ pub struct ListEntry {
     /// Whether it is pinned.
     #[serde(default)]
     pub pinned: bool,
+    /// Whether it is kept from others: imported from a gated or private repository.
+    #[serde(default)]
+    pub withheld: bool,
     /// Where it lies, for a published reference.
     pub path: Option<PathBuf>,
 }
@@ -311,6 +328,9 @@ pub struct ShowReport {
     pub link: String,
     /// Bytes in total.
     pub bytes: u64,
+    /// Whether it is kept from others: imported from a gated or private repository.
+    #[serde(default)]
+    pub withheld: bool,
     /// Files, `held` being what the store has of each.
     pub files: Vec<FilePlan>,
     /// The manifest as published, for a model.

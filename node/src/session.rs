@@ -11,10 +11,11 @@ use crate::mend::Mending;
 use crate::node::{AGENT, Core, EVENTS, Node, blocking, open_store, withdrawn};
 use crate::publish;
 use crate::report::{
-    Failure, FailureKind, FetchEvent, FetchRequest, GcReport, GcRequest, ListEntry, PeerReport, PinReport, PublishEvent,
-    PublishRequest, RebuildReport, RemoveReport, ShowReport, StatusReport, VerifyEvent, VerifyRequest,
+    Failure, FailureKind, FetchEvent, FetchRequest, GcReport, GcRequest, ImportEvent, ImportRequest, ListEntry, PeerReport,
+    PinReport, PublishEvent, PublishRequest, RebuildReport, RemoveReport, ShowReport, StatusReport, VerifyEvent, VerifyRequest,
 };
 use crate::scrub::{self, Record};
+use crate::sharing::Sharing;
 use crate::store::Store;
 use crate::upkeep::{self, UpkeepConfig};
 use crate::verify;
@@ -79,12 +80,24 @@ impl Session {
         }
     }
 
+    /// Imports; the last event is `Done` or `Failed`. Dropping the receiver cancels it, and what came stays for the next time.
+    pub async fn import(&self, request: ImportRequest) -> Result<mpsc::Receiver<ImportEvent>, Failure> {
+        match self {
+            Self::Remote(client) => client.import(&request).await,
+            Self::Embedded(node) => Ok(node.core().import(request)),
+            Self::Offline(_) => Err(offline("import")),
+        }
+    }
+
     /// A model or blob in the store.
     pub async fn show(&self, target: String) -> Result<ShowReport, Failure> {
         match self {
             Self::Remote(client) => client.show(&target).await,
             Self::Embedded(node) => node.core().show(target).await,
-            Self::Offline(offline) => offline.with(move |store| inventory::show(store, &target)).await,
+            Self::Offline(offline) => {
+                let sharing = offline.sharing();
+                offline.with(move |store| inventory::show(store, &sharing, &target)).await
+            }
         }
     }
 
@@ -93,7 +106,10 @@ impl Session {
         match self {
             Self::Remote(client) => client.list().await,
             Self::Embedded(node) => node.core().list().await,
-            Self::Offline(offline) => offline.with(inventory::list).await,
+            Self::Offline(offline) => {
+                let sharing = offline.sharing();
+                offline.with(move |store| inventory::list(store, &sharing)).await
+            }
         }
     }
 
@@ -188,6 +204,10 @@ impl Session {
 }
 
 impl Offline {
+    fn sharing(&self) -> Sharing {
+        Sharing::new(&self.config.share_gated)
+    }
+
     async fn with<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Store) -> Result<T, Failure> + Send + 'static,

@@ -186,7 +186,7 @@ impl TestNode {
 }
 
 fn publish_request(path: &Path) -> PublishRequest {
-    PublishRequest { path: path.to_owned(), name: None, revision: None, license: None, copy: false, no_sha256: false }
+    PublishRequest { path: path.to_owned(), ..PublishRequest::default() }
 }
 
 async fn published(mut events: mpsc::Receiver<PublishEvent>) -> Result<Published, Failure> {
@@ -217,6 +217,7 @@ pub fn request(target: &str, output: Option<PathBuf>) -> FetchRequest {
         in_order: false,
         pin: false,
         own_folder: false,
+        hf_cache: false,
     }
 }
 

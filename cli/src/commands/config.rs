@@ -44,7 +44,7 @@ fn value(settings: &Settings, key: Key) -> serde_json::Value {
     let texts = settings.texts(key);
     let rate = |cap: Option<NonZeroU64>| cap.map(NonZeroU64::get).into();
     match key {
-        Key::Listen | Key::Bootstrap | Key::Paths => texts.into(),
+        Key::Listen | Key::Bootstrap | Key::ShareGated | Key::Paths => texts.into(),
         Key::Mdns => settings.node.mdns.into(),
         Key::StorageReserve => settings.node.reserve_bytes.into(),
         Key::ScrubPeriod => settings.node.scrub_period.map(|period| period.as_secs()).into(),

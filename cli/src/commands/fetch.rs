@@ -1,13 +1,13 @@
 //! `fetch`: gets a model or blob from whoever provides it.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use p2pweights_node::config::NodeConfig;
 use p2pweights_node::report::{FailureKind, FetchEvent, FetchRequest};
 use p2pweights_node::session::Session;
 
-use crate::args::FetchArguments;
+use crate::args::{FetchArguments, Place};
 use crate::failure::CommandError;
 use crate::interrupts::Interrupts;
 use crate::output::Output;
@@ -42,15 +42,21 @@ fn embedded(mut config: NodeConfig) -> NodeConfig {
 }
 
 fn request(settings: &Settings, arguments: FetchArguments) -> Result<FetchRequest, CommandError> {
-    let folder = arguments.output.as_deref().unwrap_or(Path::new("."));
+    let cache = match &arguments.to {
+        Some(Place::HfCache(folder)) => Some(folder.clone().map_or_else(hf_cache, Ok)?),
+        None => None,
+    };
+    let given = cache.as_ref().or(arguments.output.as_ref());
+    let folder = given.map_or(Path::new("."), PathBuf::as_path);
     let output = match std::env::current_dir() {
-        Ok(current) if arguments.output.is_none() => current,
+        Ok(current) if given.is_none() => current,
         _ => std::path::absolute(folder).map_err(|error| CommandError::usage(format!("{}: {error}", folder.display())))?,
     };
     Ok(FetchRequest {
         target: arguments.target,
         output: Some(output),
-        own_folder: arguments.output.is_none(),
+        own_folder: given.is_none(),
+        hf_cache: cache.is_some(),
         include: arguments.include,
         exclude: arguments.exclude,
         peers: arguments.peer,
@@ -61,6 +67,17 @@ fn request(settings: &Settings, arguments: FetchArguments) -> Result<FetchReques
         in_order: arguments.in_order,
         pin: arguments.pin,
     })
+}
+
+/// Where Hugging Face's clients keep their cache: the same variables, in the same order.
+fn hf_cache() -> Result<PathBuf, CommandError> {
+    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let below = |name: &str, rest: &str| variable(name).map(|folder| folder.join(rest));
+    variable("HF_HUB_CACHE")
+        .or_else(|| below("HF_HOME", "hub"))
+        .or_else(|| below("XDG_CACHE_HOME", "huggingface/hub"))
+        .or_else(|| below("HOME", ".cache/huggingface/hub"))
+        .ok_or_else(|| CommandError::usage("HOME is not set").or_hint("say where the cache is: --to hf-cache=DIR"))
 }
 
 /// Flags that shape a node say nothing to one that runs already; better to refuse than to search the wrong network.

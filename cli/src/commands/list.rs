@@ -35,6 +35,9 @@ fn row(entry: &ListEntry) -> Vec<String> {
     if entry.pinned {
         name.push_str("  pinned");
     }
+    if entry.withheld {
+        name.push_str("  withheld");
+    }
     if let Some(path) = &entry.path {
         name.push_str(&format!("  in {}", path.display()));
     }

@@ -5,6 +5,7 @@ mod config;
 mod demo;
 mod fetch;
 mod gc;
+mod import;
 mod list;
 mod node;
 mod peers;
@@ -49,6 +50,7 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<(), CommandErro
             fetch::run(output, Settings::resolve(&flags)?, verb).await
         }
         Verb::Config(ConfigVerb::Show) => config::show(output, &Settings::resolve(&flags)?),
+        Verb::Import(verb) => import::run(output, resolve(&flags)?, verb).await,
         Verb::Publish(verb) => publish::run(output, resolve(&flags)?, verb).await,
         Verb::Show(verb) => show::run(output, resolve(&flags)?, verb).await,
         Verb::List => list::run(output, resolve(&flags)?).await,

@@ -14,6 +14,20 @@ use crate::progress::PublishProgress;
 use crate::size;
 
 pub async fn run(output: Output, config: NodeConfig, arguments: PublishArguments) -> Result<(), CommandError> {
+    publish(output, config, arguments, None).await
+}
+
+/// The same for what another program keeps of a hub: where it came from goes into the manifest.
+pub async fn import(output: Output, config: NodeConfig, arguments: PublishArguments, origin: String) -> Result<(), CommandError> {
+    publish(output, config, arguments, Some(origin)).await
+}
+
+async fn publish(
+    output: Output,
+    config: NodeConfig,
+    arguments: PublishArguments,
+    origin: Option<String>,
+) -> Result<(), CommandError> {
     let mut interrupts = Interrupts::listen()?;
     let request = PublishRequest {
         path: existing(&arguments.path)?,
@@ -22,6 +36,9 @@ pub async fn run(output: Output, config: NodeConfig, arguments: PublishArguments
         license: arguments.license,
         copy: arguments.copy,
         no_sha256: arguments.no_sha256,
+        include: arguments.include,
+        exclude: arguments.exclude,
+        origin,
     };
     let session = Session::open(quiet(config)).await?;
     let running = session.is_remote();
@@ -39,7 +56,7 @@ pub async fn run(output: Output, config: NodeConfig, arguments: PublishArguments
 }
 
 /// An embedded node lives only as long as the hashing takes: too short to serve anybody, so it contacts and expects nobody.
-fn quiet(mut config: NodeConfig) -> NodeConfig {
+pub fn quiet(mut config: NodeConfig) -> NodeConfig {
     config.listen.clear();
     config.bootstrap.clear();
     config.mdns = false;

@@ -32,6 +32,10 @@ fn lines(report: &ShowReport) -> Vec<String> {
             format!("{} ({} bytes) in {}", size::bytes(report.bytes), report.bytes, size::count(report.files.len(), "file")),
         ],
     ];
+    if report.withheld {
+        let why = "imported from a gated or private repository; not announced nor given to others (setting share.gated)";
+        facts.push(vec!["withheld".to_owned(), why.to_owned()]);
+    }
     let members = report.manifest.as_ref().and_then(serde_json::Value::as_object);
     for (name, value) in members.into_iter().flatten().filter(|(name, _)| !NOT_SHOWN.contains(&name.as_str())) {
         match value {

@@ -45,6 +45,8 @@ pub enum Key {
     WanMaxDownload,
     /// Most memory that payload on its way in takes.
     Memory,
+    /// Gated or private repositories of which others may have what was imported.
+    ShareGated,
     /// What payload may travel on.
     Paths,
     /// Where the flight log is written.
@@ -53,7 +55,7 @@ pub enum Key {
 
 impl Key {
     /// All of them, in the order in which they are printed.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::DataDir,
         Self::Listen,
         Self::Bootstrap,
@@ -75,6 +77,7 @@ impl Key {
         Self::WanMaxUpload,
         Self::WanMaxDownload,
         Self::Memory,
+        Self::ShareGated,
         Self::Paths,
         Self::LogFlight,
     ];
@@ -103,6 +106,7 @@ impl Key {
             Self::WanMaxUpload => "limits.wan.max_upload",
             Self::WanMaxDownload => "limits.wan.max_download",
             Self::Memory => "limits.memory",
+            Self::ShareGated => "share.gated",
             Self::Paths => "paths",
             Self::LogFlight => "log.flight",
         }
@@ -115,7 +119,7 @@ impl Key {
 
     /// Whether it takes several values: an array in a config file, separated by commas in the environment.
     pub fn is_list(self) -> bool {
-        matches!(self, Self::Listen | Self::Bootstrap | Self::Paths)
+        matches!(self, Self::Listen | Self::Bootstrap | Self::ShareGated | Self::Paths)
     }
 
     /// The key of that name in a config file.

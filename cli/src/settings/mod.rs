@@ -142,6 +142,7 @@ impl Settings {
             Key::LanMaxDownload => vec![cap_text(node.max_download.lan)],
             Key::WanMaxUpload => vec![cap_text(node.max_upload.wan)],
             Key::WanMaxDownload => vec![cap_text(node.max_download.wan)],
+            Key::ShareGated => node.share_gated.clone(),
             Key::Paths => node.paths.iter().map(ToString::to_string).collect(),
             Key::LogFlight => vec![node.flight_log.as_ref().map_or_else(|| OFF.to_owned(), |path| path.display().to_string())],
         }
@@ -181,6 +182,7 @@ impl Settings {
             Key::LanMaxDownload => node.max_download.lan = parse_cap(single()?)?,
             Key::WanMaxUpload => node.max_upload.wan = parse_cap(single()?)?,
             Key::WanMaxDownload => node.max_download.wan = parse_cap(single()?)?,
+            Key::ShareGated => node.share_gated = parse_repositories(texts)?,
             Key::Paths => node.paths = parse_paths(texts)?,
             Key::LogFlight => {
                 node.flight_log = if single()? == OFF { None } else { Some(resolve_path(single()?, origin)?) };
@@ -253,6 +255,15 @@ fn parse_scrub_rate(text: &str) -> Result<Option<NonZeroU64>, String> {
     match NonZeroU64::new(size::parse_rate(text)?) {
         Some(rate) if rate.get() >= config::MIN_RATE_BYTES_PER_S => Ok(Some(rate)),
         _ => Err(format!("{text:?} is too slow; give at least 32KiB/s, or `off` for as fast as the disk allows")),
+    }
+}
+
+/// Repositories of a hub.
+fn parse_repositories(texts: &[String]) -> Result<Vec<String>, String> {
+    let wrong = |text: &&String| text.is_empty() || text.contains(char::is_whitespace) || text.split('/').count() > 2;
+    match texts.iter().find(wrong) {
+        Some(text) => Err(format!("{text:?} is no repository such as org/model")),
+        None => Ok(texts.to_vec()),
     }
 }
 

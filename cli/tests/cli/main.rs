@@ -5,6 +5,8 @@
 
 mod failures;
 mod full_disk;
+mod hub;
+mod import;
 mod journey;
 mod keeping;
 mod publish;

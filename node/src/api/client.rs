@@ -19,8 +19,8 @@ use super::lines;
 use super::pass::Pass;
 use crate::node::EVENTS;
 use crate::report::{
-    Failure, FailureKind, FetchEvent, FetchRequest, GcReport, GcRequest, ListEntry, PeerReport, PinReport, PublishEvent,
-    PublishRequest, RemoveReport, ShowReport, StatusReport, VerifyEvent, VerifyRequest,
+    Failure, FailureKind, FetchEvent, FetchRequest, GcReport, GcRequest, ImportEvent, ImportRequest, ListEntry, PeerReport,
+    PinReport, PublishEvent, PublishRequest, RemoveReport, ShowReport, StatusReport, VerifyEvent, VerifyRequest,
 };
 
 /// How long a connection to this machine may take.
@@ -94,6 +94,11 @@ impl Client {
     /// Publishes. Dropping the receiver cancels it.
     pub async fn publish(&self, request: &PublishRequest) -> Result<mpsc::Receiver<PublishEvent>, Failure> {
         self.stream("/v1/publish", request, |message| PublishEvent::Failed(Failure::new(FailureKind::Internal, message))).await
+    }
+
+    /// Imports. Dropping the receiver cancels it.
+    pub async fn import(&self, request: &ImportRequest) -> Result<mpsc::Receiver<ImportEvent>, Failure> {
+        self.stream("/v1/import", request, |message| ImportEvent::Failed(Failure::new(FailureKind::Internal, message))).await
     }
 
     async fn ask<T: DeserializeOwned>(&self, method: Method, path: &str, patience: Duration) -> Result<T, Failure> {

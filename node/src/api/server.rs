@@ -21,7 +21,7 @@ use super::pass::Pass;
 use super::{Pong, lines};
 use crate::failure::phrase;
 use crate::node::{AGENT, Core};
-use crate::report::{Failure, FailureKind, FetchRequest, GcRequest, PublishRequest, VerifyEvent, VerifyRequest};
+use crate::report::{Failure, FailureKind, FetchRequest, GcRequest, ImportRequest, PublishRequest, VerifyEvent, VerifyRequest};
 
 /// Longest request body: a fetch with a few thousand globs.
 const BODY_BYTES: usize = 1024 * 1024;
@@ -94,6 +94,7 @@ fn router(context: Context) -> Router {
         .route("/v1/gc", post(gc))
         .route("/v1/fetch", post(fetch))
         .route("/v1/publish", post(publish))
+        .route("/v1/import", post(import))
         .route("/v1/blobs/{hash}", delete(remove))
         .layer(middleware::from_fn_with_state(context.clone(), admit))
         .layer(DefaultBodyLimit::max(BODY_BYTES))
@@ -194,4 +195,8 @@ async fn fetch(State(context): State<Context>, Json(request): Json<FetchRequest>
 
 async fn publish(State(context): State<Context>, Json(request): Json<PublishRequest>) -> Response {
     lines::body(context.core.publish(request)).into_response()
+}
+
+async fn import(State(context): State<Context>, Json(request): Json<ImportRequest>) -> Response {
+    lines::body(context.core.import(request)).into_response()
 }

@@ -2,23 +2,23 @@
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
-use crate::report::{Failure, FailureKind, FetchRequest};
+use crate::report::{Failure, FailureKind};
 
 /// Which files the user wants.
-pub(super) struct Chosen {
+pub(crate) struct Chosen {
     include: Option<GlobSet>,
     exclude: GlobSet,
 }
 
 impl Chosen {
     /// Whether this file is wanted.
-    pub(super) fn wants(&self, path: &str) -> bool {
+    pub(crate) fn wants(&self, path: &str) -> bool {
         self.include.as_ref().is_none_or(|include| include.is_match(path)) && !self.exclude.is_match(path)
     }
 }
 
-/// Reads the globs of a request.
-pub(super) fn chosen(request: &FetchRequest) -> Result<Chosen, Failure> {
+/// Reads the globs of a request: only what matches one of the first, if there are any, and none of the second.
+pub(crate) fn chosen(include: &[String], exclude: &[String]) -> Result<Chosen, Failure> {
     let set = |flag: &str, globs: &[String]| {
         let mut set = GlobSetBuilder::new();
         for glob in globs {
@@ -27,7 +27,6 @@ pub(super) fn chosen(request: &FetchRequest) -> Result<Chosen, Failure> {
         }
         set.build().map_err(|error| Failure::new(FailureKind::Usage, format!("{flag}: {error}")))
     };
-    let include = set("--include", &request.include)?;
-    let exclude = set("--exclude", &request.exclude)?;
-    Ok(Chosen { include: (!request.include.is_empty()).then_some(include), exclude })
+    let chosen = set("--include", include)?;
+    Ok(Chosen { include: (!include.is_empty()).then_some(chosen), exclude: set("--exclude", exclude)? })
 }

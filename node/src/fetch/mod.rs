@@ -1,12 +1,13 @@
 //! A fetch from hash to files: find out what the hash is, plan, join the swarm, place each file when it is complete and proved.
 
 mod chosen;
+mod destination;
+mod hf_cache;
 mod pull;
 mod room;
 mod watched;
 
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -15,12 +16,13 @@ use p2pweights_protocol::engine::{Command, Order, Want};
 use p2pweights_protocol::ids::{BlobHash, PeerId, SwarmId};
 use p2pweights_protocol::limits;
 use p2pweights_protocol::link::Link;
-use p2pweights_protocol::manifest::{Manifest, ShardPath};
+use p2pweights_protocol::manifest::{Manifest, Shard, ShardPath};
 use p2pweights_protocol::span_set::SpanSet;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use self::chosen::{Chosen, chosen};
+pub(crate) use self::chosen::{Chosen, chosen};
+use self::hf_cache::CachePlaces;
 use self::pull::Pull;
 use self::watched::Watched;
 use crate::driver::{Look, News, Stopped};
@@ -28,7 +30,7 @@ use crate::inventory::held_bytes;
 use crate::node::{Core, blocking};
 use crate::peer_name::peer_name;
 use crate::report::{Failure, FailureKind, FetchEvent, FetchRequest, FilePlan, SourceReport};
-use crate::store::{Export, Exports, Need, Promise, PublishMode, locked};
+use crate::store::{Export, Exports, Need, Promise, locked};
 
 /// How often progress is told.
 const TICK: Duration = Duration::from_millis(250);
@@ -43,6 +45,8 @@ struct File {
     path: String,
     blob: BlobHash,
     bytes: u64,
+    /// Where it goes, below the output folder.
+    place: String,
 }
 
 /// What a hash turned out to be, and what of it is wanted.
@@ -51,13 +55,15 @@ struct Plan {
     name: Option<String>,
     manifest: Option<Manifest>,
     files: Vec<File>,
+    /// Its places, if it goes into Hugging Face's cache.
+    cache: Option<CachePlaces>,
 }
 
 /// Fetches; sends every event but a failure, which it returns.
 pub async fn fetch(core: &Arc<Core>, request: &FetchRequest, events: &mpsc::Sender<FetchEvent>) -> Result<(), Failure> {
     let began = Instant::now();
     let link = Link::parse_target(&request.target)?;
-    let chosen = chosen(request)?;
+    let chosen = chosen(&request.include, &request.exclude)?;
     let mut providers = introduce(core, &request.bootstrap, &request.peers)?;
     providers.extend(introduce(core, &[], link.providers())?);
     let swarm = SwarmId(link.hash());
@@ -152,26 +158,35 @@ impl Fetching<'_> {
                 found => found?,
             };
             if let Some((manifest, _)) = found {
-                let files: Vec<File> = manifest
-                    .shards()
-                    .iter()
-                    .filter(|shard| chosen.wants(shard.path().as_str()))
-                    .map(|shard| File { path: shard.path().as_str().to_owned(), blob: shard.blake3(), bytes: shard.size() })
-                    .collect();
+                let cache = self.request.hf_cache.then(|| CachePlaces::of(&manifest)).transpose()?;
+                let chosen = manifest.shards().iter().filter(|shard| chosen.wants(shard.path().as_str()));
+                let file = |shard: &Shard| {
+                    let path = shard.path().as_str().to_owned();
+                    let place = cache.as_ref().map_or_else(|| path.clone(), |cache| cache.blob(shard));
+                    File { path, blob: shard.blake3(), bytes: shard.size(), place }
+                };
+                let files: Vec<File> = chosen.map(file).collect();
                 if files.is_empty() {
                     let message = "no file of the model matches --include and --exclude; `--dry-run` shows what it has";
                     return Err(Failure::new(FailureKind::Usage, message));
                 }
                 let own = manifest.metadata().name.as_ref().map(|name| name.as_str().to_owned());
-                return Ok(Plan { hash, name: own.or(name), manifest: Some(manifest), files });
+                return Ok(Plan { hash, name: own.or(name), manifest: Some(manifest), files, cache });
             }
+        }
+        if self.request.hf_cache {
+            return Err(Failure::new(
+                FailureKind::Usage,
+                format!("{hash} is a plain blob; only models go into Hugging Face's cache"),
+            ));
         }
         let file_name = name.as_deref().and_then(|name| name.rsplit('/').next()).map(ShardPath::parse);
         let path = match file_name {
             Some(Ok(path)) => path.as_str().to_owned(),
             _ => hash.to_string(),
         };
-        Ok(Plan { hash, name, manifest: None, files: vec![File { path, blob: hash, bytes: size }] })
+        let file = File { place: path.clone(), path, blob: hash, bytes: size };
+        Ok(Plan { hash, name, manifest: None, files: vec![file], cache: None })
     }
 
     async fn manifest(&self, hash: BlobHash) -> Result<Option<(Manifest, Vec<u8>)>, Failure> {
@@ -220,8 +235,8 @@ impl Fetching<'_> {
 
     /// Fetches one small blob whole and waits until it can be read.
     async fn bring_whole(&self, blob: BlobHash, size: u64, watched: &Watched<'_>) -> Result<(), Failure> {
-        let files = vec![File { path: blob.to_string(), blob, bytes: size }];
-        let quiet = Plan { hash: blob, name: None, manifest: None, files };
+        let files = vec![File { path: blob.to_string(), blob, bytes: size, place: blob.to_string() }];
+        let quiet = Plan { hash: blob, name: None, manifest: None, files, cache: None };
         let mut pull = Pull::new(self, &quiet, watched).await?;
         let mut changes = self.core.driver.changes();
         loop {
@@ -238,17 +253,6 @@ impl Fetching<'_> {
     }
 
     // Where does it go, and is there room?
-
-    fn output(&self, plan: &Plan) -> Option<PathBuf> {
-        let output = self.request.output.clone()?;
-        if !self.request.own_folder || plan.manifest.is_none() {
-            return Some(output);
-        }
-        // A name comes from a stranger: only its last part, and only if it is one plain component.
-        let last = plan.name.as_deref().and_then(|name| name.rsplit('/').next());
-        let folder = last.and_then(|last| ShardPath::parse(last).ok()).map(|path| path.as_str().to_owned());
-        Some(output.join(folder.unwrap_or_else(|| plan.hash.short())))
-    }
 
     async fn tell_plan(&self, plan: &Plan, output: Option<&Path>) -> Result<u64, Failure> {
         let store = self.core.store.clone();
@@ -275,36 +279,6 @@ impl Fetching<'_> {
         })
         .await?;
         Ok(held)
-    }
-
-    /// Other content under a final name is refused before anything is fetched; a file that lies there already as it should need not be
-    /// fetched at all, and is served from there.
-    async fn check_destination(&self, plan: &Plan, output: &Path) -> Result<(), Failure> {
-        let (files, output, force) = (plan.files.clone(), output.to_owned(), self.request.force);
-        let store = self.core.store.clone();
-        let adopted = blocking(move || {
-            let mut adopted = Vec::new();
-            for file in files {
-                let path = output.join(&file.path);
-                let Ok(metadata) = std::fs::symlink_metadata(&path) else { continue };
-                let same = metadata.is_file() && metadata.len() == file.bytes && hash_of(&path) == Some(file.blob);
-                let held = store.blob(file.blob).is_some_and(|status| status.complete);
-                if same && !held && file.bytes > 0 {
-                    store.publish_file(&path, PublishMode::Reference, &mut |_| ControlFlow::Continue(()))?;
-                    adopted.push(file.blob);
-                }
-                if !same && !force {
-                    let message = format!(
-                        "{} exists with other content; move it away, choose another folder with -o, or replace it with --force",
-                        path.display()
-                    );
-                    return Err(Failure::new(FailureKind::Refused, message));
-                }
-            }
-            Ok(adopted)
-        })
-        .await?;
-        self.core.offer(adopted).await
     }
 
     async fn check_room(&self, needed: u64) -> Result<(), Failure> {
@@ -351,8 +325,14 @@ impl Fetching<'_> {
                 self.tell(progress).await?;
             }
             if pull.is_over() {
-                if let Some(exports) = exports {
-                    blocking(move || Ok(exports.finish()?)).await?;
+                if let Some(mut exports) = exports {
+                    let cache = plan.cache.clone();
+                    let files = plan.files.iter().map(|file| file.path.clone()).collect();
+                    let finish = move || {
+                        cache.map_or(Ok(()), |cache| cache.link(&mut exports, &files))?;
+                        Ok(exports.finish()?)
+                    };
+                    blocking(finish).await?;
                 }
                 return pull.sources().await;
             }
@@ -367,7 +347,7 @@ impl Fetching<'_> {
     /// Puts complete files under their final names, all in one go.
     async fn place(&self, files: &[&File], exports: Option<Exports>) -> Result<Option<Exports>, Failure> {
         let output = exports.as_ref().map(|exports| exports.root().to_owned());
-        let named: Vec<(BlobHash, String)> = files.iter().map(|file| (file.blob, file.path.clone())).collect();
+        let named: Vec<(BlobHash, String)> = files.iter().map(|file| (file.blob, file.place.clone())).collect();
         let (exports, placed) = match exports {
             None => (None, files.iter().map(|_| None).collect()),
             Some(mut exports) => {
@@ -398,7 +378,7 @@ impl Fetching<'_> {
                 path: file.path.clone(),
                 hash: file.blob.to_string(),
                 bytes: file.bytes,
-                placed: output.as_ref().map(|output| output.join(&file.path)),
+                placed: output.as_ref().map(|output| output.join(&file.place)),
                 how: how.to_owned(),
             })
             .await?;
@@ -431,6 +411,9 @@ impl Fetching<'_> {
             .map(|(peer, bytes)| SourceReport { peer: peer_name(peer), bytes })
             .collect();
         sources.sort_by_key(|source| std::cmp::Reverse(source.bytes));
+        // A cache is named by the place in it where programs find the model.
+        let snapshot = plan.cache.as_ref().zip(output.as_ref()).map(|(cache, output)| cache.snapshot(output));
+        let output = snapshot.or(output);
         FetchEvent::Done {
             hash: plan.hash.to_string(),
             bytes: plan.bytes(),
@@ -461,12 +444,6 @@ pub fn introduce(core: &Core, bootstrap: &[String], peers: &[String]) -> Result<
         core.net.add_bootstrap(&parse(text)?)?;
     }
     peers.iter().map(|text| Ok(core.net.add_peer_address(&parse(text)?)?)).collect()
-}
-
-fn hash_of(path: &Path) -> Option<BlobHash> {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update_reader(std::fs::File::open(path).ok()?).ok()?;
-    Some(BlobHash(*hasher.finalize().as_bytes()))
 }
 
 fn stopped(error: Stopped) -> Failure {

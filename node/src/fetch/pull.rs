@@ -14,6 +14,7 @@ use super::{Fetching, File, Plan};
 use crate::driver::News;
 use crate::node::blocking;
 use crate::report::{Failure, FailureKind, FetchEvent, FileProgress};
+use crate::sharing::Sharing;
 use crate::speed::Speed;
 use crate::store::Store;
 
@@ -79,7 +80,8 @@ impl<'a> Pull<'a> {
         let asked: Vec<(BlobHash, u64)> = blobs.iter().map(|blob| (blob.hash, blob.size)).collect();
         let store = fetching.core.store.clone();
         let order = if fetching.request.in_order { Order::Stream } else { Order::RarestFirst };
-        let wants = blocking(move || wants(&store, &asked, order)).await?;
+        let sharing = fetching.core.sharing.clone();
+        let wants = blocking(move || wants(&store, &sharing, &asked, order)).await?;
         if !wants.is_empty() {
             fetching.join(wants).await?;
         }
@@ -236,8 +238,9 @@ impl<'a> Pull<'a> {
 }
 
 /// What is to be asked of the swarm: blobs that are not complete. Empty ones are made here.
-fn wants(store: &Store, blobs: &[(BlobHash, u64)], order: Order) -> Result<Vec<Want>, Failure> {
+fn wants(store: &Store, sharing: &Sharing, blobs: &[(BlobHash, u64)], order: Order) -> Result<Vec<Want>, Failure> {
     let mut wants = Vec::new();
+    let withheld = sharing.withheld(store);
     for &(blob, size) in blobs {
         if size == 0 {
             store.put_bytes(b"")?;
@@ -245,6 +248,11 @@ fn wants(store: &Store, blobs: &[(BlobHash, u64)], order: Order) -> Result<Vec<W
         }
         match store.blob(blob) {
             Some(status) if status.complete => (),
+            // Whatever is fetched is also given to others.
+            _ if withheld.contains(&blob) => {
+                let message = format!("{blob} belongs to a withheld model and is damaged or missing; import that again");
+                return Err(Failure::new(FailureKind::Refused, message));
+            }
             status => {
                 // Another size than the manifest's: whatever is held belongs to the blob, so the manifest is wrong.
                 if let Some(status) = status.as_ref().filter(|status| status.size != size && !status.held.is_empty()) {

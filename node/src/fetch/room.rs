@@ -70,6 +70,9 @@ impl Fetching<'_> {
     pub(super) async fn keep(&self, plan: &Plan, name: Option<&str>) -> Result<(), Failure> {
         let (store, pinned, hash) = (self.core.store.clone(), self.request.pin, plan.hash);
         let blobs: Vec<BlobHash> = plan.files.iter().map(|file| file.blob).collect();
+        // What was here and withheld is now had by a model that is not.
+        let withheld = self.core.withheld().await?;
+        let freed: Vec<BlobHash> = blobs.iter().copied().chain([hash]).filter(|blob| withheld.contains(blob)).collect();
         let model = plan.manifest.as_ref().map(|manifest| pin(hash, manifest, name));
         let wanted = WantedRecord::new(hash, name.map(str::to_owned));
         blocking(move || {
@@ -80,6 +83,7 @@ impl Fetching<'_> {
             }
             Ok(())
         })
-        .await
+        .await?;
+        if freed.is_empty() { Ok(()) } else { self.core.offer(freed).await }
     }
 }

@@ -4,7 +4,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use walkdir::WalkDir;
+
 use crate::report::{Failure, FailureKind};
+use crate::store::FileId;
 
 /// How the names of models' folders begin.
 const PREFIX: &str = "models--";
@@ -20,6 +23,8 @@ pub struct Snapshot {
     pub name: String,
     /// The commit id.
     pub revision: String,
+    /// A branch or tag that is at this commit: the one asked for, else `main`, else any.
+    pub branch: Option<String>,
 }
 
 /// The snapshot that this folder of a cache means: itself, or the one asked for by branch, tag or commit (`main` if not), or the only one.
@@ -30,14 +35,16 @@ pub fn snapshot(path: &Path, asked: Option<&str>) -> Result<Option<Snapshot>, Fa
         && path.join("snapshots").is_dir()
     {
         let revision = revision_of(&path, asked)?;
-        return Ok(Some(Snapshot { folder: path.join("snapshots").join(&revision), name, revision }));
+        let branch = branch_at(&path, &revision, asked);
+        return Ok(Some(Snapshot { folder: path.join("snapshots").join(&revision), name, revision, branch }));
     }
     let above = |levels: usize| path.ancestors().nth(levels);
     if above(1).and_then(Path::file_name).is_some_and(|name| name == "snapshots")
         && let Some(name) = above(2).and_then(model_name)
         && let Some(revision) = file_name(&path)
     {
-        return Ok(Some(Snapshot { folder: path.clone(), name, revision }));
+        let branch = above(2).and_then(|model| branch_at(model, &revision, asked));
+        return Ok(Some(Snapshot { folder: path.clone(), name, revision, branch }));
     }
     let models = names_in(&path).into_iter().filter(|name| name.starts_with(PREFIX)).collect::<Vec<_>>();
     match models.first() {
@@ -57,9 +64,7 @@ pub fn snapshot(path: &Path, asked: Option<&str>) -> Result<Option<Snapshot>, Fa
 fn revision_of(model: &Path, asked: Option<&str>) -> Result<String, Failure> {
     let snapshots = names_in(&model.join("snapshots"));
     let wanted = asked.unwrap_or("main");
-    // A branch may have slashes in its name, but it never leads out.
-    let plain = wanted.split('/').all(|part| !matches!(part, "" | "." | ".."));
-    let named = Some(model.join("refs").join(wanted)).filter(|_| plain).and_then(|path| commit_in(&path));
+    let named = Some(model.join("refs").join(wanted)).filter(|_| plain(wanted)).and_then(|path| commit_in(&path));
     let commit = named.unwrap_or_else(|| wanted.to_owned());
     if snapshots.contains(&commit) {
         return Ok(commit);
@@ -72,6 +77,31 @@ fn revision_of(model: &Path, asked: Option<&str>) -> Result<String, Failure> {
             model.display(),
             several.join(", ")
         ))),
+    }
+}
+
+/// What is at a commit.
+fn branch_at(model: &Path, commit: &str, asked: Option<&str>) -> Option<String> {
+    let refs = model.join("refs");
+    let is_there = |name: &str| commit_in(&refs.join(name)).as_deref() == Some(commit);
+    let named = [asked, Some("main")].into_iter().flatten().find(|name| plain(name) && is_there(name)).map(str::to_owned);
+    let files =
+        || WalkDir::new(&refs).sort_by_file_name().into_iter().filter_map(Result::ok).filter(|entry| entry.file_type().is_file());
+    let names = || files().filter_map(|entry| Some(entry.path().strip_prefix(&refs).ok()?.to_str()?.to_owned()));
+    named.or_else(|| names().find(|name| is_there(name)))
+}
+
+/// A branch may have slashes in its name, but it never leads out.
+fn plain(name: &str) -> bool {
+    name.split('/').all(|part| !matches!(part, "" | "." | ".."))
+}
+
+impl Snapshot {
+    /// What the hub calls a file of the snapshot: the name of the blob that it links to. `None` where the cache has no links.
+    pub fn id(&self, path: &Path) -> Option<FileId> {
+        let target = fs::read_link(path).ok()?;
+        let name = target.file_name()?.to_str()?;
+        name.parse().map(FileId::Sha256).or_else(|_| name.parse().map(FileId::Git)).ok()
     }
 }
 
@@ -130,7 +160,9 @@ mod tests {
         for (asked, commit) in [(None, NEW), (Some("main"), NEW), (Some("v1"), OLD), (Some(OLD), OLD)] {
             let found = snapshot(&model, asked).unwrap().unwrap();
             let folder = model.join("snapshots").join(commit);
-            assert_eq!(found, Snapshot { folder, name: "org/tiny".to_owned(), revision: commit.to_owned() }, "{asked:?}");
+            let branch = Some(if commit == NEW { "main" } else { "v1" }.to_owned());
+            let expected = Snapshot { folder, name: "org/tiny".to_owned(), revision: commit.to_owned(), branch };
+            assert_eq!(found, expected, "{asked:?}");
         }
         let itself = model.join("snapshots").join(OLD);
         let found = snapshot(&itself, None).unwrap().unwrap();

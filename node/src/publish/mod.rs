@@ -2,6 +2,7 @@
 
 mod hf_cache;
 mod meter;
+mod origin;
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -17,9 +18,11 @@ use unicode_normalization::UnicodeNormalization;
 use walkdir::WalkDir;
 
 use crate::failure::phrase;
+use crate::fetch::chosen;
 use crate::report::{Failure, FailureKind, PublishEvent, PublishRequest, Published};
 use crate::store::{self, Need, PinRecord, PublishError, PublishMode, Publisher, Store, locked};
 use meter::Meter;
+use origin::Origin;
 
 /// Folders that hold a tool's own state, not the model: git's, and the download cache of Hugging Face's client.
 const SKIPPED_FOLDERS: [&str; 2] = [".git", ".cache"];
@@ -74,7 +77,8 @@ pub fn publish(store: &Store, request: &PublishRequest, events: &mpsc::Sender<Pu
     }
 
     let root = cached.as_ref().map_or(request.path.as_path(), |cached| &cached.folder);
-    let files = files_in(root)?;
+    let chosen = chosen(&request.include, &request.exclude)?;
+    let files: Vec<_> = files_in(root)?.into_iter().filter(|(file, _)| chosen.wants(&file.shown)).collect();
     if files.is_empty() {
         return Err(usage(format!("{} holds no file to publish", root.display())));
     }
@@ -83,11 +87,17 @@ pub fn publish(store: &Store, request: &PublishRequest, events: &mpsc::Sender<Pu
     let publisher = store.publisher(mode, files.len(), !request.no_sha256);
     let published = publish_all(&publisher, &files, &meter)?;
     publisher.finish()?;
-    let shards = paths.iter().zip(published);
-    let shards = shards.map(|(path, file)| Shard::new(path.clone(), file.size, file.hash, file.sha256));
-    let shards = shards.collect::<Result<Vec<_>, _>>()?;
+    let origin = request.origin.as_deref().zip(cached.as_ref()).map(|(hub, cached)| Origin { hub, cached });
+    let git_oids = match &origin {
+        Some(origin) => origin.check(store, &files, &published)?,
+        None => vec![None; files.len()],
+    };
+    let shards = paths.iter().zip(published).zip(git_oids);
+    let shards =
+        shards.map(|((path, file), oid)| Ok(Shard::new(path.clone(), file.size, file.hash, file.sha256)?.with_git_oid(oid)));
+    let shards = shards.collect::<Result<Vec<_>, Failure>>()?;
     let blobs: Vec<BlobHash> = shards.iter().map(Shard::blake3).collect();
-    let metadata = Metadata {
+    let mut metadata = Metadata {
         name,
         revision,
         license,
@@ -95,6 +105,9 @@ pub fn publish(store: &Store, request: &PublishRequest, events: &mpsc::Sender<Pu
         openness: openness(&paths),
         ..Metadata::default()
     };
+    if let Some(origin) = &origin {
+        origin.describe(&mut metadata, &files, &paths)?;
+    }
     let manifest = Manifest::new(metadata, shards)?;
     let encoded = manifest.encode();
     // Until its record is written, nothing else says that it is kept.
@@ -204,13 +217,14 @@ fn files_in(root: &Path) -> Result<Vec<(File, ShardPath)>, Failure> {
     Ok(files)
 }
 
-fn license_file(paths: &[ShardPath]) -> Option<ShardPath> {
+/// The shard that holds the licence's text, by its name.
+pub fn license_file(paths: &[ShardPath]) -> Option<ShardPath> {
     let names = ["LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE", "COPYING"];
     names.iter().find_map(|name| paths.iter().find(|path| path.as_str() == *name).cloned())
 }
 
 /// The components (Model Openness Framework) which file names show beyond doubt.
-fn openness(paths: &[ShardPath]) -> std::collections::BTreeSet<Term> {
+pub fn openness(paths: &[ShardPath]) -> std::collections::BTreeSet<Term> {
     let ending = |path: &ShardPath| path.as_str().rsplit_once('.').map_or("", |(_, ending)| ending).to_owned();
     let weights = paths.iter().any(|path| WEIGHTS.contains(&ending(path).as_str()));
     let card = paths.iter().any(|path| path.as_str() == "README.md");

@@ -41,7 +41,7 @@ fn a_day() -> u64 {
 pub struct GcEntry {
     /// Hash; of the manifest, for a model.
     pub hash: String,
-    /// `model` or `blob` if it is evicted; `unused`, `partial` or `index` if nothing keeps it.
+    /// `model` or `blob` if it is evicted; `unused`, `partial`, `import` or `index` if nothing keeps it.
     pub kind: String,
     /// Name, if known.
     pub name: Option<String>,

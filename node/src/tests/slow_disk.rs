@@ -66,6 +66,7 @@ impl Stage {
             in_order: false,
             pin: false,
             own_folder: false,
+            hf_cache: false,
         })
     }
 
@@ -116,8 +117,7 @@ async fn node(folder: &TempDir, name: &str) -> Node {
 }
 
 async fn publish(node: &Node, path: PathBuf) -> String {
-    let mut events =
-        node.core().publish(PublishRequest { path, name: None, revision: None, license: None, copy: false, no_sha256: true });
+    let mut events = node.core().publish(PublishRequest { path, no_sha256: true, ..PublishRequest::default() });
     within("a publish", async {
         loop {
             match events.recv().await.expect("a publish ends with a result") {

@@ -124,13 +124,19 @@ fn carry_out(store: &Store, plan: &Plan, choice: &Choice) -> Result<Vec<BlobHash
 
 /// What the disk says afterwards.
 fn finish(store: &Store, mut report: GcReport, request: GcRequest) -> Result<GcReport, Failure> {
+    let before_ns =
+        wall_ns().saturating_sub(i64::try_from(request.older_than_s).unwrap_or(i64::MAX).saturating_mul(1_000_000_000));
+    let imports = store.abandoned_imports(before_ns, !request.dry_run)?;
+    if imports > 0 {
+        report.cleared.push(GcEntry { hash: String::new(), kind: "import".to_owned(), name: None, bytes: imports });
+    }
     let damaged = store.damaged_indexes(!request.dry_run)?;
     if damaged > 0 {
         report.cleared.push(GcEntry { hash: String::new(), kind: "index".to_owned(), name: None, bytes: damaged });
     }
     if request.dry_run {
-        report.freed += damaged;
-        report.taken = report.taken.saturating_sub(damaged);
+        report.freed += imports + damaged;
+        report.taken = report.taken.saturating_sub(imports + damaged);
     } else {
         let (before, after) = (report.freed + report.taken, store.disk_usage()?.total_bytes());
         (report.freed, report.taken) = (before.saturating_sub(after), after);
@@ -234,6 +240,7 @@ impl Core {
         let store = self.store.clone();
         let stayed = blocking(move || carry_out(&store, &plan, &choice)).await?;
         self.offer(stayed).await?;
+        self.withdraw_withheld().await?;
         Ok((report, enough))
     }
 
