@@ -1,10 +1,11 @@
-//! How fast publishing and fetching are and what they cost, as ratios to yardsticks taken in the same rounds: machines are noisy, ratios
+//! How fast publishing, importing and fetching are and what they cost, as ratios to yardsticks taken in the same rounds: machines are noisy, ratios
 //! less so. What each bench does and what came out: `docs/performance.md`.
 //!
 //! `cargo bench -p p2pweights` runs all of it, `-- --quick` a small form, `-- --help` says the rest.
 
 mod chart;
 mod figures;
+mod hub;
 mod lab;
 mod machine;
 mod process;
@@ -78,7 +79,10 @@ fn main() -> ExitCode {
 }
 
 fn play(role: &[&str]) -> Outcome {
-    yardstick::play(role).or_else(|| vices::play(role)).unwrap_or_else(|| Err(format!("no role {role:?}").into()))
+    yardstick::play(role)
+        .or_else(|| vices::play(role))
+        .or_else(|| hub::play(role))
+        .unwrap_or_else(|| Err(format!("no role {role:?}").into()))
 }
 
 fn measure(options: &Options) -> Outcome {

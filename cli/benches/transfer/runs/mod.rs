@@ -2,6 +2,7 @@
 
 mod bad_sources;
 mod idle;
+mod import;
 mod memory;
 mod partial_sources;
 mod publish;
@@ -18,8 +19,9 @@ use crate::lab::Lab;
 pub type Run = fn(&Lab, &mut Report) -> Outcome;
 
 /// All benches, in the order in which they are run.
-pub const ALL: [(&str, Run); 11] = [
+pub const ALL: [(&str, Run); 12] = [
     ("publish", publish::run),
+    ("import", import::run),
     ("one-to-one", transfers::one_to_one),
     ("four-to-one", transfers::four_to_one),
     ("one-to-four", transfers::one_to_four),
