@@ -5,6 +5,7 @@ mod damage;
 mod export;
 mod flips;
 mod index;
+mod intake;
 mod intruders;
 mod partial;
 mod publish;
