@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use serde_json::{Value, json};
 use sha1::Digest;
 
-/// The commit of every repository here.
+/// The commit of a repository here unless it has another.
 pub const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
 /// What is wrong with a hub; one thing only.
@@ -58,6 +58,8 @@ pub struct Manners {
     pub page: usize,
     /// Large files come from elsewhere, by redirects: a relative one, then one to this server.
     pub storage: Option<String>,
+    /// A branch besides `main` and `v1`, and the commit of all of them.
+    pub branch: Option<(String, String)>,
     /// What large files are held back by: after so many bytes of each the body waits until [`Hub::release`].
     pub holds_after: Option<usize>,
 }
@@ -171,6 +173,10 @@ impl State {
         self.manners.vice == Some(vice)
     }
 
+    fn commit(&self) -> &str {
+        self.manners.branch.as_ref().map_or(COMMIT, |(_, commit)| commit)
+    }
+
     fn answer(&self, stream: TcpStream) -> std::io::Result<()> {
         let mut reader = BufReader::new(stream.try_clone()?);
         let (mut line, mut asked) = (String::new(), Asked::default());
@@ -198,8 +204,8 @@ impl State {
         }
         match parts[..] {
             ["api", "models", org, name, "revision", revision] => self.info(&mut out, &format!("{org}/{name}"), revision),
-            ["api", "models", _, _, "tree", COMMIT] => self.tree(&mut out, &asked.path, query),
-            [_, _, "resolve", COMMIT, ..] => self.file(&mut out, &decoded(&parts[4..].join("/")), &asked, false),
+            ["api", "models", _, _, "tree", commit] if commit == self.commit() => self.tree(&mut out, &asked.path, query),
+            [_, _, "resolve", commit, ..] if commit == self.commit() => self.file(&mut out, &decoded(&parts[4..].join("/")), &asked, false),
             ["cached", ..] => {
                 let to = format!(
                     "{}/stored/{}?signature=1",
@@ -214,10 +220,11 @@ impl State {
     }
 
     fn info(&self, out: &mut TcpStream, id: &str, revision: &str) -> std::io::Result<()> {
-        if !["main", "v1", COMMIT].contains(&revision) {
+        let branch = self.manners.branch.as_ref().map_or("main", |(branch, _)| branch);
+        if !["main", "v1", branch, self.commit()].contains(&revision) {
             return head(out, "404 Not Found", &["X-Error-Code: RevisionNotFound"], 0);
         }
-        let sha = if self.is(Vice::NoCommit) { "main" } else { COMMIT };
+        let sha = if self.is(Vice::NoCommit) { "main" } else { self.commit() };
         let gated = if self.manners.gated { json!("manual") } else { json!(false) };
         let card = json!({"license": "mit"});
         let info =
@@ -266,7 +273,7 @@ impl State {
             *count += 1;
             *count
         };
-        let commit = if self.is(Vice::MovingCommit) { "9".repeat(40) } else { COMMIT.to_owned() };
+        let commit = if self.is(Vice::MovingCommit) { "9".repeat(40) } else { self.commit().to_owned() };
         let mut headers = vec![format!("ETag: \"{}\"", file.etag()), format!("X-Repo-Commit: {commit}")];
         if file.large {
             headers.push(format!("X-Linked-Size: {}", file.bytes.len()));
