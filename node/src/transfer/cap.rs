@@ -119,7 +119,7 @@ impl Caps {
     pub fn of(&self, class: PeerClass) -> &Cap {
         match class {
             PeerClass::Lan => &self.lan,
-            PeerClass::Wan | PeerClass::Metered | PeerClass::Relay => &self.wan,
+            PeerClass::Wan | PeerClass::Metered | PeerClass::Relay | PeerClass::Mirror => &self.wan,
         }
     }
 }

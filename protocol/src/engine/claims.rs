@@ -132,8 +132,17 @@ impl Engine {
         class != Some(PeerClass::Lan) && (class == Some(PeerClass::Metered) || self.ours.contains_key(&blob))
     }
 
-    /// What may be asked of a peer outside, of the pieces it has: ours, as long as nobody here holds them. `None`: whatever it has.
+    /// What may be asked of a peer, of the pieces it has. `None`: whatever it has.
     pub(super) fn claimable_of(&self, peer: PeerId, blob: BlobHash, has: &HaveMap) -> Option<HaveMap> {
+        let ours = self.claimable_outside(peer, blob, has);
+        match self.left_to_mirror(peer, blob, ours.as_ref().unwrap_or(has)) {
+            None => ours,
+            left => left,
+        }
+    }
+
+    /// Of a peer outside: ours, as long as nobody here holds them.
+    fn claimable_outside(&self, peer: PeerId, blob: BlobHash, has: &HaveMap) -> Option<HaveMap> {
         let ours = self.ours.get(&blob).filter(|_| self.peers.get(&peer).is_some_and(|state| state.class != PeerClass::Lan))?;
         let download = self.downloads.get(&blob)?;
         let mut claimable = ours.pieces.clone();

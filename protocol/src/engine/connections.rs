@@ -15,13 +15,19 @@ impl Engine {
         }
         if self.reputation.is_banned(self.now, peer) {
             self.emit(Output::Hangup { peer, reason: HangupReason::Banned });
-        } else if self.peers.len() >= limits::PEERS || (!wanted && class != PeerClass::Lan && self.has_company()) {
+        } else if class != PeerClass::Mirror && self.is_full_for(class, wanted) {
             self.turn_away(peer);
         } else {
             self.peers.insert(peer, Peer::new(class, self.now));
-            self.uploads.meet(peer, class, prefix);
+            if class != PeerClass::Mirror {
+                self.uploads.meet(peer, class, prefix);
+            }
             self.introduce(peer);
         }
+    }
+
+    fn is_full_for(&self, class: PeerClass, wanted: bool) -> bool {
+        self.peers.len() >= limits::PEERS || (!wanted && class != PeerClass::Lan && self.has_company())
     }
 
     /// The peer's state, made up if it spoke before its connection was reported; `None` if it is not to be dealt with.

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use super::mirrors::is_mirror;
 use super::peer::Peer;
 use super::{Alarm, Engine, Event, Order, Output, PeerClass, Want};
 use crate::geometry::Geometry;
@@ -35,6 +36,8 @@ pub(super) struct Swarm {
     pub(super) wants: BTreeSet<BlobHash>,
     /// Peers said to provide them.
     pub(super) providers: BTreeSet<PeerId>,
+    /// When it was joined.
+    pub(super) joined_at: Instant,
     next_lookup: Instant,
     lookup_pause: Duration,
     /// Where the round of single-blob look-ups stands.
@@ -50,6 +53,7 @@ impl Engine {
         let swarm = self.swarms.entry(id).or_insert_with(|| Swarm {
             wants: BTreeSet::new(),
             providers: BTreeSet::new(),
+            joined_at: now,
             next_lookup: now,
             lookup_pause,
             looked_up: None,
@@ -128,8 +132,8 @@ impl Engine {
 
     /// Asks a connected peer about all that we want, if it is likely to hold some of it or there is room to try.
     pub(super) fn introduce(&mut self, peer: PeerId) {
-        // All on a local network must know of one another to share its link.
-        let near = self.peers.get(&peer).is_some_and(|state| state.class == PeerClass::Lan);
+        // All on a local network must know of one another to share its link; mirrors are no neighbours.
+        let near = self.peers.get(&peer).is_some_and(|state| matches!(state.class, PeerClass::Lan | PeerClass::Mirror));
         let room = near || self.neighbours() < limits::PROVIDERS_PER_SWARM;
         self.ask_about_all(peer, room);
     }
@@ -145,7 +149,10 @@ impl Engine {
     /// they say they hold, must not keep others out.
     fn neighbours(&self) -> usize {
         let may_yet = |state: &Peer| self.now - state.since < NEWCOMER;
-        let counts = |state: &&Peer| !state.asked_about.is_empty() && (state.source.has_delivered() || may_yet(state));
+        let counts = |state: &&Peer| {
+            let asked = state.class != PeerClass::Mirror && !state.asked_about.is_empty();
+            asked && (state.source.has_delivered() || may_yet(state))
+        };
         self.peers.values().filter(counts).count()
     }
 
@@ -216,7 +223,10 @@ impl Engine {
                 .range(from..)
                 .chain(swarm.wants.range(..from))
                 .filter(|blob| **blob != id.0)
-                .filter(|blob| self.downloads.get(blob).is_some_and(|download| download.providers().next().is_none()))
+                .filter(|blob| {
+                    let claimed = |download: &Download| download.providers().any(|peer| !is_mirror(&self.peers, peer));
+                    self.downloads.get(blob).is_some_and(|download| !claimed(download))
+                })
                 .take(BLOB_LOOKUPS)
                 .copied()
                 .collect();

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::mirrors::LOOKS;
 use super::mutant::Mutant;
 use super::{Alarm, Engine, Event, FetchOutcome, HangupReason, Misdeed, Output, PeerClass};
 use crate::geometry::{Geometry, Piece, Span};
@@ -62,18 +63,23 @@ impl Engine {
         if self.ready.is_empty() {
             return;
         }
+        self.judge_peers();
         while let Some(peer) = self.least_busy() {
             if self.ask(peer) {
                 continue;
             }
             self.ready.remove(&peer);
             self.tell_use(peer);
+            self.think_again(peer);
         }
         self.cry();
     }
 
     fn least_busy(&self) -> Option<PeerId> {
-        let busy = |peer: &PeerId| self.peers.get(peer).map_or(0, |state| state.source.in_flight());
+        // What peers take is none of a mirror's business.
+        let busy = |peer: &PeerId| {
+            self.peers.get(peer).map_or((false, 0), |state| (state.class == PeerClass::Mirror, state.source.in_flight()))
+        };
         self.ready.iter().min_by_key(|peer| busy(peer)).copied()
     }
 
@@ -112,11 +118,14 @@ impl Engine {
             && self.peers.get(&peer).is_some_and(|state| {
                 let source = &state.source;
                 let within = source.in_flight_bytes() < source.window(self.config.first_in_flight_bytes);
-                (source.may_ask() && within) || (self.is(Mutant::NoLimits) && source.credits() > 0)
+                (source.may_ask() && within && self.may_ask_mirror(state)) || (self.is(Mutant::NoLimits) && source.credits() > 0)
             })
     }
 
     fn return_credits(&mut self, peer: PeerId) {
+        if self.is_mirror(peer) {
+            return; // Nobody else waits for them.
+        }
         let credits = self.peers.get_mut(&peer).map_or(0, |state| state.source.take_credits());
         if credits > 0 {
             self.send(peer, Message::Return { credits });
@@ -154,7 +163,8 @@ impl Engine {
         // A reader reads one file after the other.
         let streamed = self.open.first().and_then(|(_, blob)| self.downloads.get(blob)).is_some_and(Download::is_streamed);
         let start = (if streamed { 0 } else { self.random.below(self.next_order) }, BlobHash([0; 32]));
-        let rotated = self.open.range(start..).chain(self.open.range(..start)).map(|(_, blob)| *blob);
+        let looks = if self.is_mirror(peer) { LOOKS } else { usize::MAX };
+        let rotated = self.open.range(start..).chain(self.open.range(..start)).map(|(_, blob)| *blob).take(looks);
         for blob in last.map(|(blob, _)| blob).filter(|_| !streamed).into_iter().chain(rotated) {
             let Some(download) = self.downloads.get(&blob) else { continue };
             let Some(geometry) = download.geometry() else {
@@ -187,6 +197,7 @@ impl Engine {
         let bytes = Geometry::of(size).bytes_in(span);
         let patience = state.source.asked(blob, span.end(), bytes);
         let delivered_before = state.source.delivered_bytes();
+        self.note_asked(provider, bytes);
         let request = RequestId(self.next_request);
         self.next_request += 1;
         let (asked_at, deadline) = (self.now, self.now + patience);
@@ -227,6 +238,7 @@ impl Engine {
         }
         if let Some(span) = verified {
             self.down_rate.record(self.now, bytes);
+            self.note_share(class, bytes);
             if !self.is(Mutant::ForgetVerified) {
                 self.note_verified(request.blob, request.size, span);
             }
@@ -434,7 +446,10 @@ impl Engine {
             if self.is_shared_way(peer, blob) && !self.is(Mutant::AskTwiceOverLink) {
                 return None; // Nothing crosses a shared link twice.
             }
-            rescue(download, &self.ledger, source_of, peer, self.now).map(|found| (blob, found))
+            let found = rescue(download, &self.ledger, source_of, peer, self.now)?;
+            // What a good peer is about to bring is not asked of a mirror, too.
+            let twice = matches!(found, Rescue::AskTwice(_)) && self.is_mirror(peer) && self.peers_suffice();
+            (!twice).then_some((blob, found))
         })
     }
 

@@ -6,8 +6,8 @@
 
 use std::time::Duration;
 
-use super::Engine;
-use super::peer::Load;
+use super::peer::{Load, Peer};
+use super::{Engine, PeerClass};
 use crate::ids::PeerId;
 use crate::limits;
 use crate::wire::Message;
@@ -28,6 +28,9 @@ const PAUSE_MAX: Duration = Duration::from_millis(200);
 impl Engine {
     /// Tells a source whether it is of use to us, if that has changed.
     pub(super) fn tell_use(&mut self, peer: PeerId) {
+        if self.is_mirror(peer) {
+            return; // It does not choose whom to serve.
+        }
         let useful = !self.paused && self.is_useful(peer);
         let told = self.peers.get(&peer).is_some_and(|state| state.load_told.limit > 0);
         if useful != told {
@@ -41,11 +44,13 @@ impl Engine {
         if self.open.is_empty() || self.paused || self.now < self.next_cry {
             return;
         }
-        if self.ledger.in_flight() as u64 >= self.in_path() + RESERVE {
+        if self.asked_of_peers() as u64 >= self.in_path() + RESERVE {
             return;
         }
-        let idle =
-            |peer: &PeerId| self.peers.get(peer).is_some_and(|state| state.load_told.limit > 0 && state.source.credits() == 0);
+        let idle = |peer: &PeerId| {
+            let of_use = |state: &Peer| state.class != PeerClass::Mirror && state.load_told.limit > 0;
+            self.peers.get(peer).is_some_and(|state| of_use(state) && state.source.credits() == 0)
+        };
         let mut sources: Vec<PeerId> = self.peers.keys().filter(|peer| idle(peer)).copied().collect();
         for _ in 0..CRIES.min(sources.len()) {
             let peer = sources.swap_remove(self.random.below(sources.len() as u64) as usize);
@@ -54,11 +59,18 @@ impl Engine {
         }
     }
 
+    /// Requests open, those at mirrors aside.
+    fn asked_of_peers(&self) -> usize {
+        self.ledger.in_flight().saturating_sub(self.asked_of_mirrors())
+    }
+
     fn tell_load(&mut self, peer: PeerId, limit: u16) {
         // Credits of those who never delivered may be worth nothing, and must not make us look full.
-        let proved = self.peers.values().map(|state| &state.source).filter(|source| source.has_delivered());
-        let credits: u64 = proved.map(|source| u64::from(source.credits())).sum();
-        let held = u16::try_from(credits + self.ledger.in_flight() as u64).unwrap_or(u16::MAX);
+        // What mirrors are asked for would be asked of peers, if they could: it does not count either.
+        let proved = self.peers.values().filter(|state| state.class != PeerClass::Mirror && state.source.has_delivered());
+        let credits: u64 = proved.map(|state| u64::from(state.source.credits())).sum();
+        let asked = self.asked_of_peers();
+        let held = u16::try_from(credits + asked as u64).unwrap_or(u16::MAX);
         self.next_cry = self.now + (self.path_time.mean().unwrap_or_default() / 2).clamp(PAUSE_MIN, PAUSE_MAX);
         let Some(state) = self.peers.get_mut(&peer) else { return };
         state.load_told = Load { held, limit };

@@ -24,6 +24,9 @@ pub enum PeerClass {
     Metered,
     /// Through somebody else's relay: only if nothing else will do.
     Relay,
+    /// No peer but a web server that the node speaks for: holds what it holds whole, grants at once, wants nothing, and is asked for what
+    /// peers do not bring.
+    Mirror,
 }
 
 /// In which order a blob is wanted.

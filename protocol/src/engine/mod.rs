@@ -14,6 +14,7 @@ mod injection;
 mod injections;
 mod introductions;
 mod io;
+mod mirrors;
 mod mutant;
 mod neediest;
 mod news;
@@ -49,6 +50,7 @@ use crate::time::Instant;
 use claims::Ours;
 use discovery::Swarm;
 use injections::Injections;
+use mirrors::Shares;
 use peer::Peer;
 use reputation::Reputation;
 use uploads::Uploads;
@@ -74,6 +76,7 @@ enum Alarm {
     News,
     Rescue,
     Discovery,
+    Mirrors,
 }
 
 /// One node's decisions.
@@ -108,6 +111,8 @@ pub struct Engine {
     /// When something last came from outside.
     brought_at: Instant,
     down_rate: Rate,
+    /// Of that, what peers bring and what mirrors do.
+    shares: Shares,
     /// The shortest time that a request takes, over the sources in use.
     path_time: ServiceTime,
     /// Bytes that the widest path from one source holds.
@@ -157,6 +162,7 @@ impl Engine {
             next_review: Instant::START,
             brought_at: Instant::START,
             down_rate: Rate::default(),
+            shares: Shares::default(),
             path_time: ServiceTime::default(),
             widest_path: 0,
             next_cry: Instant::START,
@@ -230,6 +236,9 @@ impl Engine {
         }
         if self.due(Alarm::News) {
             self.tell_news();
+        }
+        if self.due(Alarm::Mirrors) {
+            self.mark_mirrors_ready();
         }
         self.ask_sources();
         self.expire_credits();

@@ -1,6 +1,7 @@
 //! The engine from outside: facts in, wishes out. Swarm behaviour in virtual time is tested in `simnet`.
 
 mod damage;
+mod mirrors;
 mod survey;
 
 use std::time::Duration;
@@ -421,7 +422,8 @@ fn any_input() -> impl Strategy<Value = Input> {
         1 => (blob.clone(), any::<bool>()).prop_map(|(blob, ends)| Command::Survey { blobs: vec![blob], ends }),
     ];
     prop_oneof![
-        2 => from.clone().prop_map(|peer| Input::PeerConnected { peer, class: PeerClass::Wan, prefix: Prefix::default() }),
+        2 => (from.clone(), prop::sample::select(vec![PeerClass::Wan, PeerClass::Lan, PeerClass::Mirror]))
+            .prop_map(|(peer, class)| Input::PeerConnected { peer, class, prefix: Prefix::default() }),
         1 => from.clone().prop_map(|peer| Input::PeerGone { peer }),
         1 => from.clone().prop_map(|peer| Input::DialFailed { peer }),
         1 => from.clone().prop_map(|peer| Input::Malformed { peer }),

@@ -1,6 +1,6 @@
 //! What others hold of the blobs that we hold whole: it decides what is still rare, and when leaving is safe.
 
-use super::{Engine, Event};
+use super::{Engine, Event, PeerClass};
 use crate::geometry::{Geometry, Piece};
 use crate::ids::{BlobHash, PeerId};
 use crate::limits;
@@ -27,7 +27,9 @@ impl Engine {
     pub(super) fn survey(&mut self, blobs: &[BlobHash], ends: bool) {
         let ours = |blob: &&BlobHash| self.offers.contains_key(blob) && !self.downloads.contains_key(blob);
         let blobs: Vec<BlobHash> = blobs.iter().filter(ours).take(WATCHED_PER_PEER).copied().collect();
-        let peers: Vec<PeerId> = self.peers.keys().copied().collect();
+        // What a web server says that it holds is no copy to rely on.
+        let peers = self.peers.iter().filter(|(_, state)| state.class != PeerClass::Mirror);
+        let peers: Vec<PeerId> = peers.map(|(peer, _)| *peer).collect();
         for peer in peers {
             let Some(state) = self.peers.get_mut(&peer) else { continue };
             let asked = &mut state.asked_about;
@@ -58,6 +60,9 @@ impl Engine {
 
     /// A peer says what it holds of a blob that we do not fetch.
     pub(super) fn watch_all(&mut self, peer: PeerId, blob: BlobHash, size: u64, pieces: &HavePieces) {
+        if self.is_mirror(peer) {
+            return;
+        }
         let Some(offer) = self.offers.get_mut(&blob).filter(|offer| offer.geometry == Geometry::of(size)) else { return };
         let Some(map) = pieces.to_map(offer.geometry) else { return };
         self.injections.change(blob, peer, |injection| map.iter().for_each(|piece| injection.seen(peer, piece)));
@@ -86,7 +91,11 @@ impl Engine {
 
     /// A download is complete: what its sources said about themselves is kept.
     pub(super) fn keep_watching(&mut self, blob: BlobHash) {
-        let Some(holders) = self.downloads.remove(&blob).and_then(crate::swarm::download::Download::into_holders) else { return };
+        let Some(mut download) = self.downloads.remove(&blob) else { return };
+        for mirror in self.mirrors().collect::<Vec<_>>() {
+            download.remove_claim(mirror);
+        }
+        let Some(holders) = download.into_holders() else { return };
         if let Some(offer) = self.offers.get_mut(&blob) {
             offer.holders = holders;
         }

@@ -116,6 +116,11 @@ impl Source {
         u64::try_from(during_one).unwrap_or(u64::MAX)
     }
 
+    /// The most it delivered during one service lately, as a rate.
+    pub fn rate_bytes_per_s(&self) -> u64 {
+        self.rate_bytes_per_s
+    }
+
     /// Payload asked for and not yet here.
     pub fn in_flight_bytes(&self) -> u64 {
         self.in_flight_bytes
