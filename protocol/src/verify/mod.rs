@@ -7,6 +7,7 @@
 mod decode;
 mod encode;
 mod outboard;
+mod parents;
 mod remake;
 mod runs;
 mod walk;
@@ -16,6 +17,7 @@ use bao_tree::{BaoTree, BlockSize, ChunkNum, ChunkRanges, TreeNode};
 pub use self::decode::{DecodeError, Feed, SpanSink, decode_span};
 pub use self::encode::{EncodeError, encode_span};
 pub use self::outboard::{OutboardBuilder, OutboardError, write_outboard};
+pub use self::parents::{Braid, Parents, WrongParents, outboard_parts};
 pub use self::remake::{REMAKE_GROUPS, Remade, remake_parents};
 pub use self::runs::{RUN_BYTES, Run, RunBuilder};
 pub use bao_tree::io::sync::ReadAt;

@@ -31,6 +31,23 @@ impl Step {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Mismatch(pub Span);
 
+/// The steps of a walk, in order, without checking anything.
+pub(super) fn steps(geometry: Geometry, span: Span) -> impl Iterator<Item = Step> {
+    let tree = tree(geometry);
+    ResponseIter::new(tree, ranges(geometry, span)).map(move |item| step_of(&tree, &item))
+}
+
+fn step_of(tree: &BaoTree, item: &BaoChunk) -> Step {
+    match *item {
+        BaoChunk::Parent { node, .. } => {
+            let place = tree.post_order_offset(node).expect("a parent of whole groups is stored");
+            let levels = node.level().saturating_sub(u32::from(tree.block_size().chunk_log()));
+            Step::Parent { outboard_offset: place.value() * PAIR_BYTES, levels }
+        }
+        BaoChunk::Leaf { start_chunk, size, .. } => Step::Leaf { offset: start_chunk.to_bytes(), bytes: size },
+    }
+}
+
 /// A walk in pre-order. Bytes count only once [`Walk::check`] has taken them.
 pub(super) struct Walk {
     tree: BaoTree,
@@ -52,14 +69,14 @@ impl Walk {
 
     /// What comes next; `None` at the end.
     pub fn step(&self) -> Option<Step> {
-        Some(match *self.next.as_ref()? {
-            BaoChunk::Parent { node, .. } => {
-                let place = self.tree.post_order_offset(node).expect("a parent of whole groups is stored");
-                let levels = node.level().saturating_sub(u32::from(self.tree.block_size().chunk_log()));
-                Step::Parent { outboard_offset: place.value() * PAIR_BYTES, levels }
-            }
-            BaoChunk::Leaf { start_chunk, size, .. } => Step::Leaf { offset: start_chunk.to_bytes(), bytes: size },
-        })
+        self.next.as_ref().map(|item| step_of(&self.tree, item))
+    }
+
+    /// Goes on past a leaf that nobody checks.
+    pub fn skip_leaf(&mut self) {
+        debug_assert!(matches!(self.next, Some(BaoChunk::Leaf { .. })), "what lies below a parent hangs on it");
+        self.expected.pop();
+        self.next = self.items.next();
     }
 
     /// On which groups the blame falls if the bytes of the current step are missing.
