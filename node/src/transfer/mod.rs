@@ -8,6 +8,7 @@ mod budget;
 mod buffers;
 mod cap;
 mod feed;
+mod landing;
 mod outlet;
 mod paths;
 mod receive;
@@ -32,6 +33,7 @@ use crate::store::Store;
 use arrivals::Arrivals;
 pub use budget::Budget;
 pub use cap::{Cap, Caps};
+use landing::Landing;
 pub use paths::PathLook;
 use paths::Paths;
 use receive::Receiver;
@@ -178,14 +180,8 @@ impl Transfers {
             let pause = broken.map_or(Duration::ZERO, |line| (2 * line.pause).clamp(REOPEN_MIN, REOPEN_MAX));
             let opens = now + pause;
             let connector = self.connector.on(path);
-            let receiver = Receiver::start(
-                provider,
-                opens,
-                connector.clone(),
-                Arc::clone(&self.writers),
-                self.syncer.handle(),
-                self.bonds(provider, &self.download),
-            );
+            let bonds = self.bonds(provider, &self.download);
+            let receiver = Receiver::start(opens, connector.clone(), self.landing(provider), bonds);
             self.receivers.insert((provider, path), Line { receiver, connector, opens, pause });
         }
         let asked = self.receivers.get(&(provider, path)).is_some_and(|line| line.receiver.ask(request, probe));
@@ -261,6 +257,10 @@ impl Transfers {
         self.arrivals.stop();
         self.tasks.close();
         self.tasks.wait().await;
+    }
+
+    fn landing(&self, provider: PeerId) -> Landing {
+        Landing::new(provider, Arc::clone(&self.writers), self.syncer.handle(), self.facts.clone())
     }
 
     fn bonds(&self, peer: PeerId, caps: &Caps) -> Bonds {

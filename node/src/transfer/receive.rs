@@ -2,16 +2,14 @@
 //! arrives and written where it belongs.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use p2pweights_protocol::engine::{FetchOutcome, Input};
-use p2pweights_protocol::geometry::Geometry;
-use p2pweights_protocol::ids::{PeerId, RequestId};
+use p2pweights_protocol::ids::RequestId;
 use p2pweights_protocol::limits;
-use p2pweights_protocol::verify::{DecodeError, Feed, SpanSink, decode_span};
+use p2pweights_protocol::verify::Feed;
 use p2pweights_protocol::wire::{BULK_RESPONSE_BYTES, BulkRequest, BulkResponse, BulkStatus};
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf};
 use tokio::sync::mpsc;
@@ -23,10 +21,9 @@ use tracing::{debug, warn};
 
 use super::buffers::{self, BUFFER_BYTES, BlockingReader, Filled, Pool};
 use super::feed::SocketFeed;
-use super::sync::{SyncHandle, store_failed};
-use super::{Bonds, Fact, Writers, locked};
+use super::landing::{Landed, Landing};
+use super::{Bonds, Fact, locked};
 use crate::net::{BulkConnector, BulkIo, BulkStream, Carrier, Sealed};
-use crate::store::{Receipt, ReceiveError, StoreError};
 
 /// Time without a byte, while something is asked for, after which the stream is given up. The engine's deadlines are shorter; this one
 /// only guards against a stream that hangs for good.
@@ -55,19 +52,12 @@ impl Drop for Receiver {
 
 impl Receiver {
     /// Opens the stream in the background, at that time.
-    pub fn start(
-        provider: PeerId,
-        opens: Instant,
-        connector: BulkConnector,
-        writers: Arc<Writers>,
-        syncer: SyncHandle,
-        bonds: Bonds,
-    ) -> Self {
+    pub fn start(opens: Instant, connector: BulkConnector, landing: Landing, bonds: Bonds) -> Self {
         let (tasks, stop) = (bonds.tasks.clone(), bonds.stop.clone());
         let (requests, queue) = mpsc::channel(QUEUE);
         let open = Open::default();
         let receiver = Self { requests, open: Arc::clone(&open), stop: stop.clone() };
-        let task = Task { provider, open, store_failed: AtomicBool::new(false), writers, syncer, bonds };
+        let task = Task { open, landing, bonds };
         let tracker = tasks.clone();
         tasks.spawn(async move { task.run(opens, connector, queue, stop, tracker).await });
         receiver
@@ -87,26 +77,9 @@ impl Receiver {
     }
 }
 
-/// Keeps nothing: for proofs whose bytes are fetched again with the rest.
-struct Nowhere;
-
-impl SpanSink for Nowhere {
-    fn parent(&mut self, _outboard_offset: u64, _pair: &[u8; 64]) -> std::io::Result<()> {
-        Ok(())
-    }
-
-    fn leaf(&mut self, _offset: u64, _bytes: &[u8]) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
 struct Task {
-    provider: PeerId,
     open: Open,
-    /// Our own store failed: the provider is not to blame for what is lost with the stream.
-    store_failed: AtomicBool,
-    writers: Arc<Writers>,
-    syncer: SyncHandle,
+    landing: Landing,
     bonds: Bonds,
 }
 
@@ -119,7 +92,7 @@ impl Task {
         stop: CancellationToken,
         tasks: TaskTracker,
     ) {
-        let provider = self.provider;
+        let provider = self.landing.provider();
         let opening = async {
             sleep_until(opens.into()).await;
             connector.open(provider).await
@@ -212,9 +185,9 @@ impl Task {
             let count = match timeout(SILENCE, reader.read(&mut first)).await {
                 Ok(Ok(0)) => return,
                 Ok(Ok(count)) => count,
-                Ok(Err(error)) => return debug!(peer = %self.provider, %error, "bulk stream broke"),
+                Ok(Err(error)) => return debug!(peer = %self.landing.provider(), %error, "bulk stream broke"),
                 Err(_) if locked(&self.open).is_empty() => continue,
-                Err(_) => return warn!(peer = %self.provider, "bulk stream silent for too long"),
+                Err(_) => return warn!(peer = %self.landing.provider(), "bulk stream silent for too long"),
             };
             let share = self.bonds.budget.take(2 * BUFFER_BYTES).await;
             let mut buffer = pool.take();
@@ -240,89 +213,30 @@ impl Task {
             let Ok(response) = BulkResponse::decode(header) else { return self.malformed() };
             let known = locked(&self.open).get(&response.request).copied();
             let Some((request, probe)) = known else { return self.malformed() };
-            let (outcome, verified_groups, go_on) = match response.status {
-                BulkStatus::NoCredit => (FetchOutcome::NoCredit, 0, true),
-                BulkStatus::NotHeld => (FetchOutcome::NotHeld, 0, true),
-                BulkStatus::Cancelled => (FetchOutcome::Cancelled, 0, true),
-                BulkStatus::Data if probe => self.prove(&request, &mut feed),
-                BulkStatus::Data => self.store(&request, &mut feed),
+            let landed = match response.status {
+                BulkStatus::NoCredit => Landed::nothing(FetchOutcome::NoCredit),
+                BulkStatus::NotHeld => Landed::nothing(FetchOutcome::NotHeld),
+                BulkStatus::Cancelled => Landed::nothing(FetchOutcome::Cancelled),
+                BulkStatus::Data => self.landing.land(&request, probe, &mut feed),
             };
             locked(&self.open).remove(&request.request);
-            self.report(Input::FetchEnded { request: request.request, outcome, verified_groups });
-            // Told first, synced then: who delivered is counted before anybody can see the blob complete.
-            if verified_groups > 0 {
-                match self.writers.opened(request.blob) {
-                    Some(writer) => self.syncer.written(&writer),
-                    None => self.syncer.arrived(),
-                }
-            }
-            if !go_on {
+            self.landing.report(&request, landed);
+            if !landed.is_whole {
                 return;
             }
         }
     }
 
-    fn prove(&self, request: &BulkRequest, feed: &mut impl Feed) -> (FetchOutcome, u64, bool) {
-        let geometry = Geometry::of(request.size);
-        let (verified, outcome) = decode_span(request.blob, geometry, request.span, feed, &mut Nowhere);
-        match outcome {
-            Ok(()) => (FetchOutcome::Delivered, verified, true),
-            Err(DecodeError::BadBytes { .. }) => (FetchOutcome::BadBytes, verified, false),
-            Err(_) => (FetchOutcome::Lost, verified, false),
-        }
-    }
-
-    fn store(&self, request: &BulkRequest, feed: &mut impl Feed) -> (FetchOutcome, u64, bool) {
-        let Receipt { verified_groups, outcome } = match self.writers.receive(request, feed) {
-            Ok(receipt) => receipt,
-            // A twin was faster: check what comes, so that the stream goes on, and keep nothing.
-            Err(StoreError::AlreadyComplete(_)) => return self.prove(request, feed),
-            Err(error) => {
-                self.store_failed(&error);
-                return (FetchOutcome::StoreFailed, 0, false);
-            }
-        };
-        match outcome {
-            Ok(()) => (FetchOutcome::Delivered, verified_groups, true),
-            Err(ReceiveError::BadBytes { group }) => {
-                warn!(peer = %self.provider, blob = %request.blob, group, "bytes do not match the hash");
-                (FetchOutcome::BadBytes, verified_groups, false)
-            }
-            Err(ReceiveError::Store(error)) => {
-                self.store_failed(&error);
-                (FetchOutcome::StoreFailed, verified_groups, false)
-            }
-            Err(ReceiveError::Ended | ReceiveError::Read(_)) => (FetchOutcome::Lost, verified_groups, false),
-        }
-    }
-
-    fn store_failed(&self, error: &StoreError) {
-        if let StoreError::OverQuota { .. } = error {
-            // What a fetch wants has its room. This comes late, for one that has ended, and is nobody's trouble.
-            return debug!(%error, "not kept");
-        }
-        self.store_failed.store(true, Ordering::Relaxed);
-        self.tell(store_failed(error));
-    }
-
     fn malformed(&self) {
-        warn!(peer = %self.provider, "answer to nothing we asked");
-        self.report(Input::Malformed { peer: self.provider });
-    }
-
-    fn report(&self, input: Input) {
-        self.tell(Fact::Engine(input));
-    }
-
-    fn tell(&self, fact: Fact) {
-        // Fails only when the driver has gone.
-        let _ = self.bonds.facts.blocking_send(fact);
+        let peer = self.landing.provider();
+        warn!(%peer, "answer to nothing we asked");
+        self.landing.tell(Fact::Engine(Input::Malformed { peer }));
     }
 
     /// The stream is over: so is all that was asked on it.
     async fn end_all(&self, queue: &mut mpsc::Receiver<BulkRequest>) {
         queue.close();
-        let ours = self.store_failed.load(Ordering::Relaxed);
+        let ours = self.landing.has_failed();
         let outcome = if ours { FetchOutcome::Cancelled } else { FetchOutcome::Lost };
         let lost = std::mem::take(&mut *locked(&self.open));
         for request in lost.into_keys() {
