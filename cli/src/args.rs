@@ -10,6 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 use p2pweights_node::config;
 use p2pweights_protocol::ids::BlobHash;
+use p2pweights_protocol::manifest::MirrorUrl;
 
 pub use self::import::ImportArguments;
 use crate::settings::{parse_api, parse_cap, parse_eviction, parse_network, parse_quota};
@@ -249,6 +250,12 @@ pub struct PublishArguments {
     /// Copy the files into the store instead of serving them from where they lie
     #[arg(long)]
     pub copy: bool,
+    /// Web folder below which the files lie, for the manifest; may be repeated, the preferred first
+    #[arg(long, value_name = "URL", value_parser = checked_mirror)]
+    pub mirror: Vec<String>,
+    /// Write manifest and proofs into the folder (.p2pweights/): any web server that serves it is then a mirror
+    #[arg(long)]
+    pub sidecar: bool,
     /// Leave SHA-256 out of the manifest: hashes several times faster, but nobody can match the files with those of other hubs
     #[arg(long)]
     pub no_sha256: bool,
@@ -281,6 +288,12 @@ pub struct FetchArguments {
     /// Provider to ask besides those found, ending in /p2p/<peer id>; may be repeated
     #[arg(long, value_name = "MULTIADDR", value_parser = checked_peer)]
     pub peer: Vec<String>,
+    /// Web folder below which the model's files lie, asked for what peers do not bring; may be repeated
+    #[arg(long, value_name = "URL", value_parser = checked_mirror)]
+    pub mirror: Vec<String>,
+    /// Let mirrors lie within this machine or its network
+    #[arg(long)]
+    pub allow_private_mirrors: bool,
     /// Network flags.
     #[command(flatten)]
     pub network: NetworkArguments,
@@ -405,6 +418,11 @@ fn checked_listen(text: &str) -> Result<String, String> {
 
 fn checked_peer(text: &str) -> Result<String, String> {
     config::parse_peer(text)?;
+    Ok(text.to_owned())
+}
+
+fn checked_mirror(text: &str) -> Result<String, String> {
+    MirrorUrl::parse(text).map_err(|error| error.to_string())?;
     Ok(text.to_owned())
 }
 

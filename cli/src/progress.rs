@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use p2pweights_node::report::{FetchEvent, FilePlan, FileReading, PublishEvent, SourceReport, VerifyEvent};
+use p2pweights_node::report::{FetchEvent, FilePlan, FileReading, MirrorReport, PublishEvent, SourceReport, VerifyEvent};
 
 use crate::failure::CommandError;
 use crate::logging::bars;
@@ -136,13 +136,15 @@ impl FetchProgress {
             }
             FetchEvent::Resumed => self.aside("there is room again: going on"),
             FetchEvent::Warning { message } => self.aside(&format!("warning: {message}")),
-            FetchEvent::Done { bytes, fetched, seconds, sources, output, .. } => {
+            FetchEvent::Done { bytes, fetched, seconds, sources, mirrors, output, .. } => {
                 self.clear();
                 if self.dry_run {
                     return Ok(());
                 }
                 let place = output.as_ref().map(|path| path.display().to_string());
-                self.summary(*bytes, *fetched, *seconds, sources, place)
+                let mirror = |mirror: &MirrorReport| SourceReport { peer: format!("mirror {}", mirror.url), bytes: mirror.bytes };
+                let sources: Vec<SourceReport> = sources.iter().cloned().chain(mirrors.iter().map(mirror)).collect();
+                self.summary(*bytes, *fetched, *seconds, &sources, place)
             }
             FetchEvent::Failed(_) => Ok(()),
         }

@@ -102,6 +102,12 @@ pub struct NodeConfig {
     /// Gated or private repositories, `ORG/MODEL`, of which what was imported may be announced and given to peers. Default none: the hub's
     /// terms bind whoever agreed to them.
     pub share_gated: Vec<String>,
+    /// Whether the mirrors that a manifest names are asked, besides those that an order names. Default true: without them most models have
+    /// no source at all. Their owners learn that this address fetches the model, as peers do.
+    pub manifest_mirrors: bool,
+    /// Whether mirrors may lie within this machine or its network. Default false: whoever writes a manifest could have this node ask
+    /// what only it can reach.
+    pub private_mirrors: bool,
     /// How long shutdown may take before what is left is dropped. Default 10 s.
     pub shutdown_timeout: Duration,
 }
@@ -130,6 +136,8 @@ impl NodeConfig {
             scrub_rate: NonZeroU64::new(32 << 20),
             mend_pause: Some(Duration::from_secs(60)),
             share_gated: Vec::new(),
+            manifest_mirrors: true,
+            private_mirrors: false,
             shutdown_timeout: Duration::from_secs(10),
         }
     }

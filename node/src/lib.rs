@@ -22,6 +22,7 @@ mod fetch;
 mod import;
 mod inventory;
 mod mend;
+mod mirrors;
 mod peer_name;
 mod publish;
 mod scrub;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use p2pweights_protocol::engine::{Command, Input};
 use p2pweights_protocol::ids::{BlobHash, PeerId};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OnceCell, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
@@ -21,6 +21,7 @@ use crate::import;
 use crate::inventory;
 use crate::mend::{self, Mending};
 use crate::net::{Net, NetConfig, NetError, NetStatus, from_libp2p};
+use crate::origin::{OriginClient, OriginSettings, Reach};
 use crate::peer_name::peer_name;
 use crate::publish;
 use crate::report::{
@@ -65,6 +66,10 @@ pub struct Core {
     scrub: Option<ScrubSettings>,
     network: String,
     clock: Clock,
+    manifest_mirrors: bool,
+    private_mirrors: bool,
+    /// Asks mirrors; made when the first one is.
+    mirror_client: OnceCell<OriginClient>,
     pub(crate) upkeep: UpkeepConfig,
     /// Who makes room has it: one at a time.
     pub(crate) upkeep_turn: Semaphore,
@@ -134,6 +139,9 @@ impl Node {
             scrub: ScrubSettings::of(&config),
             network: config.network.clone(),
             clock,
+            manifest_mirrors: config.manifest_mirrors,
+            private_mirrors: config.private_mirrors,
+            mirror_client: OnceCell::new(),
             upkeep: UpkeepConfig::of(&config),
             upkeep_turn: Semaphore::new(1),
         });
@@ -353,6 +361,24 @@ impl Core {
 
     pub(crate) async fn withdraw(&self, blob: BlobHash) -> Result<(), Failure> {
         self.driver.command(Command::Withdraw { blob }).await.map_err(|error| Failure::internal(&error))
+    }
+
+    /// Whether mirrors are asked that a manifest names.
+    pub(crate) fn uses_manifest_mirrors(&self) -> bool {
+        self.manifest_mirrors
+    }
+
+    /// Whether mirrors may lie within this machine or its network.
+    pub(crate) fn allows_private_mirrors(&self) -> bool {
+        self.private_mirrors
+    }
+
+    /// What mirrors are asked by.
+    pub(crate) async fn mirror_client(&self) -> Result<OriginClient, Failure> {
+        let reach = if self.private_mirrors { Reach::Anywhere } else { Reach::Public };
+        let make =
+            || blocking(move || OriginClient::new(&OriginSettings::new(reach, AGENT)).map_err(|error| Failure::internal(&error)));
+        self.mirror_client.get_or_try_init(make).await.cloned()
     }
 
     /// The network joined.

@@ -42,6 +42,9 @@ pub struct FetchRequest {
     /// Pin it when it is here.
     #[serde(default)]
     pub pin: bool,
+    /// Web folders below which the model's files lie, to be asked besides peers.
+    #[serde(default)]
+    pub mirrors: Vec<String>,
     /// Put a model into a folder of its own below `output`, named after it, instead of right there.
     pub own_folder: bool,
     /// Place it as Hugging Face's client does: `output` is the folder of that client's cache.
@@ -67,6 +70,15 @@ pub struct FilePlan {
 pub struct SourceReport {
     /// The peer id as libp2p prints it.
     pub peer: String,
+    /// Verified payload bytes.
+    pub bytes: u64,
+}
+
+/// Bytes that one mirror delivered, verified.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MirrorReport {
+    /// Its address.
+    pub url: String,
     /// Verified payload bytes.
     pub bytes: u64,
 }
@@ -160,8 +172,11 @@ pub enum FetchEvent {
         fetched: u64,
         /// Seconds from the order to the last proved byte in place.
         seconds: f64,
-        /// Who delivered how much.
+        /// Which peers delivered how much.
         sources: Vec<SourceReport>,
+        /// Which mirrors delivered how much.
+        #[serde(default)]
+        mirrors: Vec<MirrorReport>,
         /// Where the model or blob lies.
         output: Option<PathBuf>,
     },
@@ -225,6 +240,12 @@ pub struct PublishRequest {
     /// The hub from which another program took what is in its cache: its commits and ids go into the manifest.
     #[serde(default)]
     pub origin: Option<String>,
+    /// Web folders below which the files lie, for the manifest.
+    #[serde(default)]
+    pub mirrors: Vec<String>,
+    /// Write the manifest and the files' outboards into the folder, so that a web server that serves it is a mirror with proofs.
+    #[serde(default)]
+    pub sidecar: bool,
 }
 
 /// A file that is being read.

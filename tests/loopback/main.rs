@@ -9,6 +9,7 @@ mod introductions;
 mod journeys;
 mod manifests;
 mod mending;
+mod mirrors;
 mod misdeeds;
 mod noise;
 mod overlaps;

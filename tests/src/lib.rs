@@ -9,3 +9,4 @@ pub mod heartbeat;
 pub mod nodes;
 pub mod processes;
 pub mod wait;
+pub mod web;

@@ -6,8 +6,8 @@ use p2pweights_node::config::NodeConfig;
 use p2pweights_node::net::from_libp2p;
 use p2pweights_node::node::Node;
 use p2pweights_node::report::{
-    Failure, FetchEvent, FetchRequest, PublishEvent, PublishRequest, Published, SourceReport, StatusReport, VerifyEvent,
-    VerifyReport, VerifyRequest,
+    Failure, FetchEvent, FetchRequest, MirrorReport, PublishEvent, PublishRequest, Published, SourceReport, StatusReport,
+    VerifyEvent, VerifyReport, VerifyRequest,
 };
 use p2pweights_node::session::Session;
 use p2pweights_node::store::{Store, StoreConfig};
@@ -74,8 +74,13 @@ impl World {
 
     /// Publishes into the data dir of that name, on which no node runs.
     pub async fn publish(&self, name: &str, path: &Path) -> Published {
+        self.publish_as(name, publish_request(path)).await
+    }
+
+    /// The same, with all that can be said about it.
+    pub async fn publish_as(&self, name: &str, request: PublishRequest) -> Published {
         let session = Session::open_offline(self.config(name, TCP, &[])).await.expect("the store opens");
-        let events = session.publish(publish_request(path)).await.expect("the order is taken");
+        let events = session.publish(request).await.expect("the order is taken");
         let published = published(events).await.expect("it can be published");
         session.close().await;
         published
@@ -185,7 +190,8 @@ impl TestNode {
     }
 }
 
-fn publish_request(path: &Path) -> PublishRequest {
+/// Asks to publish a path and nothing more.
+pub fn publish_request(path: &Path) -> PublishRequest {
     PublishRequest { path: path.to_owned(), ..PublishRequest::default() }
 }
 
@@ -216,6 +222,7 @@ pub fn request(target: &str, output: Option<PathBuf>) -> FetchRequest {
         force: false,
         in_order: false,
         pin: false,
+        mirrors: Vec::new(),
         own_folder: false,
         hf_cache: false,
     }
@@ -264,11 +271,13 @@ impl Fetch {
     pub async fn end(mut self) -> Result<Fetched, Failure> {
         let end = self.until("its end", |event| match event {
             FetchEvent::Failed(failure) => Some(Err(failure.clone())),
-            FetchEvent::Done { bytes, fetched, sources, .. } => Some(Ok((*bytes, *fetched, sources.clone()))),
+            FetchEvent::Done { bytes, fetched, sources, mirrors, .. } => {
+                Some(Ok((*bytes, *fetched, sources.clone(), mirrors.clone())))
+            }
             _ => None,
         });
-        let (bytes, fetched, sources) = end.await?;
-        let mut result = Fetched { bytes, fetched, held: 0, sources, warnings: Vec::new() };
+        let (bytes, fetched, sources, mirrors) = end.await?;
+        let mut result = Fetched { bytes, fetched, held: 0, sources, mirrors, warnings: Vec::new() };
         for event in self.seen {
             match event {
                 FetchEvent::Plan { held, .. } => result.held = held,
@@ -291,11 +300,18 @@ pub struct Fetched {
     pub held: u64,
     /// Who delivered how much.
     pub sources: Vec<SourceReport>,
+    /// Which mirrors did.
+    pub mirrors: Vec<MirrorReport>,
     /// What it warned of.
     pub warnings: Vec<String>,
 }
 
 impl Fetched {
+    /// Bytes that the mirror at this address delivered.
+    pub fn from_mirror(&self, url: &str) -> u64 {
+        self.mirrors.iter().find(|mirror| mirror.url == url).map_or(0, |mirror| mirror.bytes)
+    }
+
     /// Bytes that this peer delivered.
     pub fn from(&self, peer_id: &str) -> u64 {
         self.sources.iter().find(|source| source.peer == peer_id).map_or(0, |source| source.bytes)

@@ -61,6 +61,8 @@ fn value(settings: &Settings, key: Key) -> serde_json::Value {
         Key::LanMaxDownload => rate(settings.node.max_download.lan),
         Key::WanMaxUpload => rate(settings.node.max_upload.wan),
         Key::WanMaxDownload => rate(settings.node.max_download.wan),
+        Key::MirrorsEnabled => settings.node.manifest_mirrors.into(),
+        Key::MirrorsAllowPrivate => settings.node.private_mirrors.into(),
         Key::LogFlight => settings.node.flight_log.clone().map(|path| path.display().to_string()).into(),
         Key::DataDir | Key::Network | Key::StorageEviction => texts.concat().into(),
     }

@@ -66,6 +66,7 @@ fn request(settings: &Settings, arguments: FetchArguments) -> Result<FetchReques
         force: arguments.force,
         in_order: arguments.in_order,
         pin: arguments.pin,
+        mirrors: arguments.mirror,
     })
 }
 
@@ -85,7 +86,9 @@ async fn check_flags(session: &Session, settings: &Settings) -> Result<(), Comma
     if !session.is_remote() {
         return Ok(());
     }
-    for key in [Key::MaxUpload, Key::MaxDownload, Key::LogFlight, Key::StorageQuota, Key::StorageEviction] {
+    let of_a_node =
+        [Key::MaxUpload, Key::MaxDownload, Key::LogFlight, Key::StorageQuota, Key::StorageEviction, Key::MirrorsAllowPrivate];
+    for key in of_a_node {
         if let Origin::Flag(flag) = settings.origin(key) {
             return Err(CommandError::usage(format!("a node runs over this data dir already; {flag} says nothing to it"))
                 .or_hint(format!("leave out {flag} and start that node with it, or use another --data-dir")));

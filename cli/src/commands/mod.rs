@@ -47,6 +47,9 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<(), CommandErro
             add_network(&mut flags, &verb.network);
             add_payload(&mut flags, &verb.payload)?;
             add_storage(&mut flags, &verb.storage);
+            if verb.allow_private_mirrors {
+                add(&mut flags, Key::MirrorsAllowPrivate, "--allow-private-mirrors", vec!["true".to_owned()]);
+            }
             fetch::run(output, Settings::resolve(&flags)?, verb).await
         }
         Verb::Config(ConfigVerb::Show) => config::show(output, &Settings::resolve(&flags)?),

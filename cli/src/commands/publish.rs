@@ -39,6 +39,8 @@ async fn publish(
         include: arguments.include,
         exclude: arguments.exclude,
         origin,
+        mirrors: arguments.mirror,
+        sidecar: arguments.sidecar,
     };
     let session = Session::open(quiet(config)).await?;
     let running = session.is_remote();

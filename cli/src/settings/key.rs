@@ -51,11 +51,15 @@ pub enum Key {
     Paths,
     /// Where the flight log is written.
     LogFlight,
+    /// Whether mirrors are asked that a manifest names.
+    MirrorsEnabled,
+    /// Whether mirrors may lie within this machine or its network.
+    MirrorsAllowPrivate,
 }
 
 impl Key {
     /// All of them, in the order in which they are printed.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 26] = [
         Self::DataDir,
         Self::Listen,
         Self::Bootstrap,
@@ -80,6 +84,8 @@ impl Key {
         Self::ShareGated,
         Self::Paths,
         Self::LogFlight,
+        Self::MirrorsEnabled,
+        Self::MirrorsAllowPrivate,
     ];
 
     /// As written in a config file; a dot stands for a table.
@@ -109,6 +115,8 @@ impl Key {
             Self::ShareGated => "share.gated",
             Self::Paths => "paths",
             Self::LogFlight => "log.flight",
+            Self::MirrorsEnabled => "mirrors.enabled",
+            Self::MirrorsAllowPrivate => "mirrors.allow_private",
         }
     }
 

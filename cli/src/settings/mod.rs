@@ -145,6 +145,8 @@ impl Settings {
             Key::ShareGated => node.share_gated.clone(),
             Key::Paths => node.paths.iter().map(ToString::to_string).collect(),
             Key::LogFlight => vec![node.flight_log.as_ref().map_or_else(|| OFF.to_owned(), |path| path.display().to_string())],
+            Key::MirrorsEnabled => vec![node.manifest_mirrors.to_string()],
+            Key::MirrorsAllowPrivate => vec![node.private_mirrors.to_string()],
         }
     }
 
@@ -187,6 +189,8 @@ impl Settings {
             Key::LogFlight => {
                 node.flight_log = if single()? == OFF { None } else { Some(resolve_path(single()?, origin)?) };
             }
+            Key::MirrorsEnabled => node.manifest_mirrors = parse_switch(single()?)?,
+            Key::MirrorsAllowPrivate => node.private_mirrors = parse_switch(single()?)?,
         }
         Ok(())
     }

@@ -6,8 +6,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use p2pweights_protocol::engine::{BlobProgress, Command};
 use p2pweights_protocol::ids::{BlobHash, PeerId, SwarmId};
+use p2pweights_protocol::manifest::MirrorUrl;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::mirrors::Catalogue;
+use crate::origin::OriginClient;
 use crate::transfer::PathLook;
 
 /// A look at some blobs being fetched.
@@ -101,6 +104,7 @@ pub(super) enum Order {
     Leave { swarm: SwarmId },
     Look { swarm: SwarmId, blobs: Vec<BlobHash>, reply: oneshot::Sender<Look> },
     News { since: u64, reply: oneshot::Sender<News> },
+    Mirrors { swarm: SwarmId, urls: Vec<MirrorUrl>, files: Arc<Catalogue>, client: OriginClient },
     Watch { blobs: Vec<BlobHash> },
     Unwatch { blobs: Vec<BlobHash> },
     Overview { reply: oneshot::Sender<Overview> },
@@ -145,6 +149,17 @@ impl DriverHandle {
     /// A fetch of this swarm has ended; with the last one the swarm is left.
     pub async fn leave(&self, swarm: SwarmId) -> Result<(), Stopped> {
         self.orders.send(Order::Leave { swarm }).await.map_err(|_| Stopped)
+    }
+
+    /// The files of a swarm also lie below these addresses, the preferred ones first; until the swarm is left.
+    pub async fn mirrors(
+        &self,
+        swarm: SwarmId,
+        urls: Vec<MirrorUrl>,
+        files: Arc<Catalogue>,
+        client: OriginClient,
+    ) -> Result<(), Stopped> {
+        self.orders.send(Order::Mirrors { swarm, urls, files, client }).await.map_err(|_| Stopped)
     }
 
     /// From now on, until [`unwatch`](Self::unwatch), takes note of what becomes of these blobs and who delivers them.

@@ -6,6 +6,7 @@
 mod flight;
 mod handle;
 mod looks;
+mod mirrors;
 mod questions;
 mod watched;
 
@@ -30,6 +31,7 @@ pub use self::handle::{DriverHandle, Look, News, Paused, Stopped};
 use self::questions::Questions;
 use self::watched::Watches;
 use crate::clock::Clock;
+use crate::mirrors::Mirrors;
 use crate::net::{Net, NetEvent};
 use crate::peer_name::peer_name;
 use crate::transfer::{Fact, Transfers};
@@ -74,6 +76,7 @@ pub struct Driver {
     warnings: VecDeque<(u64, String)>,
     warned: u64,
     questions: Questions,
+    mirrors: Mirrors,
 }
 
 impl Driver {
@@ -110,6 +113,7 @@ impl Driver {
             warnings: VecDeque::new(),
             warned: 0,
             questions: Questions::default(),
+            mirrors: Mirrors::default(),
         };
         (driver, DriverHandle::new(sender, changed, activity))
     }
@@ -145,7 +149,7 @@ impl Driver {
     fn next_wakeup(&self) -> Option<Instant> {
         let unban = self.banned.keys().next().copied();
         let retry = self.paused.as_ref().map(|(_, until)| *until);
-        [self.engine.next_wakeup(), unban, retry].into_iter().flatten().min()
+        [self.engine.next_wakeup(), unban, retry, self.mirrors.next_wakeup()].into_iter().flatten().min()
     }
 
     fn on_wakeup(&mut self) {
@@ -162,6 +166,7 @@ impl Driver {
                 self.resume();
             }
         }
+        self.inputs.extend(self.mirrors.review(now));
         self.handle(Input::Tick);
     }
 
@@ -185,6 +190,7 @@ impl Driver {
                 if let Input::FetchEnded { request, outcome, verified_groups } = input {
                     self.count(request, verified_groups);
                     self.transfers.ended(request, outcome);
+                    self.inputs.extend(self.mirrors.ended(self.clock.now(), request, outcome));
                 }
                 if let Input::SpanLost { blob, .. } = input {
                     self.watched.change(blob);
@@ -205,6 +211,7 @@ impl Driver {
             }
             Fact::RoomFound if self.paused.as_ref().is_some_and(|(paused, _)| paused.full) => self.resume(),
             Fact::RoomFound => (),
+            Fact::Mirror { mirror, news } => self.on_mirror_news(mirror, news),
         }
     }
 
@@ -269,6 +276,7 @@ impl Driver {
                 } else {
                     self.fetches.remove(&swarm);
                     self.handle(Input::Command(Command::Leave { swarm }));
+                    self.inputs.extend(self.mirrors.leave(swarm));
                 }
             }
             Order::Look { swarm, blobs, reply } => {
@@ -277,6 +285,9 @@ impl Driver {
             }
             Order::News { since, reply } => {
                 let _ = reply.send(self.news(since));
+            }
+            Order::Mirrors { swarm, urls, files, client } => {
+                self.inputs.extend(self.mirrors.add(self.clock.now(), swarm, urls, &files, client));
             }
             Order::Watch { blobs } => blobs.into_iter().for_each(|blob| self.watched.watch(blob)),
             Order::Unwatch { blobs } => blobs.into_iter().for_each(|blob| self.watched.unwatch(blob)),
@@ -295,6 +306,7 @@ impl Driver {
     }
 
     fn act(&mut self, output: Output) {
+        let Some(output) = self.act_on_mirror(output) else { return };
         match output {
             Output::Send { peer, message } => {
                 if let Err(error) = self.net.send(peer, &message) {

@@ -3,6 +3,7 @@
 mod chosen;
 mod destination;
 mod hf_cache;
+mod mirrors;
 mod pull;
 mod room;
 mod watched;
@@ -16,7 +17,7 @@ use p2pweights_protocol::engine::{Command, Order, Want};
 use p2pweights_protocol::ids::{BlobHash, PeerId, SwarmId};
 use p2pweights_protocol::limits;
 use p2pweights_protocol::link::Link;
-use p2pweights_protocol::manifest::{Manifest, Shard, ShardPath};
+use p2pweights_protocol::manifest::{Manifest, MirrorUrl, Shard, ShardPath};
 use p2pweights_protocol::span_set::SpanSet;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -28,8 +29,7 @@ use self::watched::Watched;
 use crate::driver::{Look, News, Stopped};
 use crate::inventory::held_bytes;
 use crate::node::{Core, blocking};
-use crate::peer_name::peer_name;
-use crate::report::{Failure, FailureKind, FetchEvent, FetchRequest, FilePlan, SourceReport};
+use crate::report::{Failure, FailureKind, FetchEvent, FetchRequest, FilePlan};
 use crate::store::{Export, Exports, Need, Promise, locked};
 
 /// How often progress is told.
@@ -67,7 +67,8 @@ pub async fn fetch(core: &Arc<Core>, request: &FetchRequest, events: &mpsc::Send
     let mut providers = introduce(core, &request.bootstrap, &request.peers)?;
     providers.extend(introduce(core, &[], link.providers())?);
     let swarm = SwarmId(link.hash());
-    let fetching = Fetching { core, request, events, swarm, providers, began, room: Mutex::default() };
+    let mirrors = mirrors::parse(request, core.allows_private_mirrors())?;
+    let fetching = Fetching { core, request, events, swarm, providers, mirrors, began, room: Mutex::default() };
     let watched = Watched::start(&core.driver);
     core.driver.enter(swarm).await.map_err(stopped)?;
     let result = tokio::select! {
@@ -96,6 +97,8 @@ struct Fetching<'a> {
     events: &'a mpsc::Sender<FetchEvent>,
     swarm: SwarmId,
     providers: Vec<PeerId>,
+    /// Named by the order.
+    mirrors: Vec<MirrorUrl>,
     began: Instant,
     /// What is promised to it until it ends.
     room: Mutex<Vec<Promise>>,
@@ -125,6 +128,7 @@ impl Fetching<'_> {
         let missing = plan.bytes().saturating_sub(held);
         self.take_room(&plan).await?;
         self.check_room(missing).await?;
+        self.use_mirrors(&plan).await?;
         let sources = self.bring(&plan, output.as_deref(), watched).await?;
         self.keep(&plan, link.name()).await?;
         let fetched = sources.values().sum();
@@ -142,7 +146,7 @@ impl Fetching<'_> {
         }
         let size = match self.core.store.blob(hash) {
             Some(status) => status.size,
-            None => self.prove_size(hash, watched).await?,
+            None => self.find_size(hash, watched).await?,
         };
         if size <= limits::MANIFEST_BYTES {
             // Small enough to be a manifest: only its bytes tell.
@@ -405,12 +409,7 @@ impl Fetching<'_> {
     }
 
     fn done(&self, plan: &Plan, output: Option<PathBuf>, fetched: u64, sources: BTreeMap<PeerId, u64>) -> FetchEvent {
-        let mut sources: Vec<SourceReport> = sources
-            .into_iter()
-            .filter(|(_, bytes)| *bytes > 0)
-            .map(|(peer, bytes)| SourceReport { peer: peer_name(peer), bytes })
-            .collect();
-        sources.sort_by_key(|source| std::cmp::Reverse(source.bytes));
+        let (sources, mirrors) = self.shares(plan, sources);
         // A cache is named by the place in it where programs find the model.
         let snapshot = plan.cache.as_ref().zip(output.as_ref()).map(|(cache, output)| cache.snapshot(output));
         let output = snapshot.or(output);
@@ -420,6 +419,7 @@ impl Fetching<'_> {
             fetched,
             seconds: self.began.elapsed().as_secs_f64(),
             sources,
+            mirrors,
             output,
         }
     }

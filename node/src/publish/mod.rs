@@ -3,6 +3,7 @@
 mod hf_cache;
 mod meter;
 mod origin;
+mod sidecar;
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -12,7 +13,7 @@ use std::sync::{Mutex, PoisonError};
 
 use p2pweights_protocol::ids::BlobHash;
 use p2pweights_protocol::link::Link;
-use p2pweights_protocol::manifest::{License, Manifest, Metadata, ModelName, Shard, ShardPath, Term, Text};
+use p2pweights_protocol::manifest::{License, Manifest, Metadata, MirrorUrl, ModelName, Shard, ShardPath, Term, Text};
 use tokio::sync::mpsc;
 use unicode_normalization::UnicodeNormalization;
 use walkdir::WalkDir;
@@ -24,8 +25,8 @@ use crate::store::{self, Need, PinRecord, PublishError, PublishMode, Publisher, 
 use meter::Meter;
 use origin::Origin;
 
-/// Folders that hold a tool's own state, not the model: git's, and the download cache of Hugging Face's client.
-const SKIPPED_FOLDERS: [&str; 2] = [".git", ".cache"];
+/// Folders that hold a tool's own state, not the model: git's, the download cache of Hugging Face's client, and the sidecar.
+const SKIPPED_FOLDERS: [&str; 3] = [".git", ".cache", crate::mirrors::SIDECAR];
 /// Files that an operating system leaves behind.
 const SKIPPED_FILES: [&str; 2] = [".DS_Store", "Thumbs.db"];
 /// Endings of files that hold weights.
@@ -61,6 +62,14 @@ pub fn publish(store: &Store, request: &PublishRequest, events: &mpsc::Sender<Pu
     let revision = revision.map_err(|error| usage(format!("--revision: {}", phrase(&error))))?;
     let license = request.license.as_deref().map(License::parse).transpose();
     let license = license.map_err(|error| usage(format!("--license: {}", phrase(&error))))?;
+    let mirrors = request.mirrors.iter().map(|mirror| MirrorUrl::parse(mirror)).collect::<Result<Vec<_>, _>>();
+    let mirrors = mirrors.map_err(|error| usage(format!("--mirror: {}", phrase(&error))))?;
+    if metadata.is_file() && (request.sidecar || !mirrors.is_empty()) {
+        return Err(usage("--mirror and --sidecar are for a model's folder".to_owned()));
+    }
+    if cached.is_some() && request.sidecar {
+        return Err(usage("--sidecar writes into the folder, and a client's cache is not ours to write to".to_owned()));
+    }
     let mode = if request.copy { PublishMode::Copy } else { PublishMode::Reference };
 
     if metadata.is_file() {
@@ -103,12 +112,16 @@ pub fn publish(store: &Store, request: &PublishRequest, events: &mpsc::Sender<Pu
         license,
         license_file: license_file(&paths),
         openness: openness(&paths),
+        mirrors,
         ..Metadata::default()
     };
     if let Some(origin) = &origin {
         origin.describe(&mut metadata, &files, &paths)?;
     }
     let manifest = Manifest::new(metadata, shards)?;
+    if request.sidecar {
+        sidecar::write(store, root, &manifest)?;
+    }
     let encoded = manifest.encode();
     // Until its record is written, nothing else says that it is kept.
     let _room = store.promise(&[Need::of(BlobHash::of(&encoded), encoded.len() as u64)]).map_err(Failure::from)?;

@@ -16,6 +16,7 @@ mod index;
 mod intake;
 mod layout;
 mod lock;
+mod parents;
 mod pins;
 mod progress;
 mod publish;

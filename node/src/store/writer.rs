@@ -4,6 +4,7 @@
 
 use std::io;
 use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -64,7 +65,7 @@ impl BlobWriter {
         layout.make_blob_folder(hash)?;
         // The progress file first: data without one would pass for complete.
         write_progress(layout, hash, geometry.size(), &state.held, &state.damaged)?;
-        let open_sized = |path: std::path::PathBuf, size: u64| {
+        let open_sized = |path: PathBuf, size: u64| {
             let file = layout.disk().open_or_create(&path).at(&path)?;
             if file.len().at(&path)? != size {
                 file.set_len(size).at(&path)?;
@@ -104,6 +105,18 @@ impl BlobWriter {
     /// The blob's division.
     pub fn geometry(&self) -> Geometry {
         self.geometry
+    }
+
+    pub(super) fn outboard(&self) -> Option<&DiskFile> {
+        self.outboard.as_ref()
+    }
+
+    pub(super) fn outboard_path(&self) -> PathBuf {
+        self.shared.layout.outboard(self.hash())
+    }
+
+    pub(super) fn take_room(&self, bytes: u64) -> Result<(), StoreError> {
+        self.shared.take_room(bytes)
     }
 
     /// The groups proved and written, synced or not: what need not be fetched.

@@ -65,6 +65,7 @@ impl Stage {
             force: false,
             in_order: false,
             pin: false,
+            mirrors: Vec::new(),
             own_folder: false,
             hf_cache: false,
         })

@@ -68,6 +68,11 @@ impl Landing {
         self.provider
     }
 
+    /// The open writers.
+    pub fn writers(&self) -> &Writers {
+        &self.writers
+    }
+
     /// Whether the store failed, so that nothing more can be taken.
     pub fn has_failed(&self) -> bool {
         self.store_failed.load(Ordering::Relaxed)
@@ -97,7 +102,8 @@ impl Landing {
         let _ = self.facts.blocking_send(fact);
     }
 
-    fn store_failed(&self, error: &StoreError) {
+    /// Our own store did not do what it should.
+    pub fn store_failed(&self, error: &StoreError) {
         if let StoreError::OverQuota { .. } = error {
             // What a fetch wants has its room. This comes late, for one that has ended, and is nobody's trouble.
             return debug!(%error, "not kept");

@@ -28,12 +28,14 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::mirrors::MirrorNews;
 use crate::net::{BulkConnector, BulkPath, BulkStream};
 use crate::store::Store;
 use arrivals::Arrivals;
 pub use budget::Budget;
+pub(crate) use buffers::{BUFFER_BYTES, BlockingReader, Filled, Pool, channel as buffer_channel};
 pub use cap::{Cap, Caps};
-use landing::Landing;
+pub(crate) use landing::{Landed, Landing};
 pub use paths::PathLook;
 use paths::Paths;
 use receive::Receiver;
@@ -65,6 +67,13 @@ pub enum Fact {
     },
     /// There is room again.
     RoomFound,
+    /// An errand found something out about its mirror.
+    Mirror {
+        /// Which.
+        mirror: PeerId,
+        /// What.
+        news: MirrorNews,
+    },
 }
 
 /// The sender of facts. Bounded; the driver never waits for the data plane, so it always drains.
@@ -72,17 +81,17 @@ pub type Facts = mpsc::Sender<Fact>;
 
 /// What binds a stream to its node.
 #[derive(Debug, Clone)]
-struct Bonds {
+pub(crate) struct Bonds {
     /// Who is told what became of it.
-    facts: Facts,
+    pub facts: Facts,
     /// How fast it may go, together with others.
-    cap: Cap,
+    pub cap: Cap,
     /// How much memory payload on its way in may take, together with others.
-    budget: Budget,
+    pub budget: Budget,
     /// Who waits for its end.
-    tasks: TaskTracker,
+    pub tasks: TaskTracker,
     /// Who ends it.
-    stop: CancellationToken,
+    pub stop: CancellationToken,
 }
 
 /// A lock taken even if another thread panicked with it: every change under these locks is complete.
@@ -189,6 +198,16 @@ impl Transfers {
             let input = Input::FetchEnded { request: request.request, outcome: FetchOutcome::Lost, verified_groups: 0 };
             self.report(Fact::Engine(input));
         }
+    }
+
+    /// What binds an errand to a mirror, and takes what it brings.
+    pub(crate) fn for_mirror(&self, mirror: PeerId) -> (Landing, Bonds) {
+        (self.landing(mirror), self.bonds(mirror, &self.download))
+    }
+
+    /// A request that nobody can be asked for any more has ended.
+    pub fn not_asked(&self, request: RequestId) {
+        self.report(Fact::Engine(Input::FetchEnded { request, outcome: FetchOutcome::Cancelled, verified_groups: 0 }));
     }
 
     /// A request is over: what that says of its path.
