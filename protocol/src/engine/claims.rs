@@ -134,11 +134,20 @@ impl Engine {
 
     /// What may be asked of a peer, of the pieces it has. `None`: whatever it has.
     pub(super) fn claimable_of(&self, peer: PeerId, blob: BlobHash, has: &HaveMap) -> Option<HaveMap> {
-        let ours = self.claimable_outside(peer, blob, has);
+        // Where nobody else here fetches it, nobody shares the link.
+        let alone = self.is_mirror(peer) && !self.peers_suffice() && self.fetches_alone(blob);
+        let ours = if alone { None } else { self.claimable_outside(peer, blob, has) };
         match self.left_to_mirror(peer, blob, ours.as_ref().unwrap_or(has)) {
             None => ours,
             left => left,
         }
+    }
+
+    /// Whether all on the local network who are interested in a blob have all of it.
+    fn fetches_alone(&self, blob: BlobHash) -> bool {
+        let Some(download) = self.downloads.get(&blob) else { return false };
+        let mut mates = self.peers.iter().filter(|(_, state)| state.class == PeerClass::Lan && state.interests.contains(&blob));
+        mates.all(|(mate, _)| download.map_of(*mate).is_some_and(HaveMap::is_full))
     }
 
     /// Of a peer outside: ours, as long as nobody here holds them.

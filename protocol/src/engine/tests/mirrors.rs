@@ -258,6 +258,21 @@ fn credits_of_a_mirror_are_kept_and_do_not_make_us_look_full() {
     assert_eq!(told, Some(0));
 }
 
+/// One here has all of it, and sends it slowly: the link is nobody else's, so the mirror may bring what it likes. One that sends it fast is
+/// all that is needed.
+#[test]
+fn who_has_it_all_on_the_local_network_shares_no_link() {
+    for (rate, least, most) in [(2 * MBIT, 90, 100), (50 * MBIT, 0, 0)] {
+        let mut race = Race::new();
+        race.bench.engine.config.me = Some(peer(7));
+        race.mirror(100 * MBIT);
+        race.add(1, PeerClass::Lan, rate, HavePieces::All);
+        race.say(1, Message::Interest { blobs: vec![BLOB] });
+        let (share, _) = race.finish();
+        assert!((least..=most).contains(&share), "{share} % beside {rate} bytes/s");
+    }
+}
+
 /// Beside others on the local network, a mirror is asked for our own pieces only, like anybody outside.
 #[test]
 fn a_mirror_lies_outside_the_local_network() {
