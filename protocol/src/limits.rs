@@ -46,6 +46,8 @@ pub const BLOCK_MAX_BYTES: u32 = 4 * 1024 * 1024;
 pub const CREDITS_PER_PEER: u16 = 64;
 /// Requests a peer may have open at a time. One per credit; anything above is refused without work.
 pub const REQUESTS_PER_PEER: usize = CREDITS_PER_PEER as usize;
+/// Groups to which the parents of one answer may lead: 1 GiB, whose parents take 4 MiB, as much as the largest block.
+pub const PARENTS_GROUPS: u64 = BLOCK_MAX_BYTES as u64 / 64;
 /// Payload asked for and not yet arrived, over all sources. Bounds what a crash or a lie can cost.
 pub const IN_FLIGHT_BYTES: u64 = 64 * 1024 * 1024;
 

@@ -13,6 +13,7 @@ mod mirrors;
 mod misdeeds;
 mod noise;
 mod overlaps;
+mod parents;
 mod paths;
 mod quota;
 mod raw_peer;

@@ -85,6 +85,15 @@ async fn a_node_outlives_noise_on_bulk() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_outlives_noise_on_parents() {
+    let world = World::new();
+    let (node, hash) = serving(&world).await;
+    let make = |random: &mut Random| noise(random.any(), usize::try_from(random.below(200)).expect("small"));
+    bombard(&node.address, "parents", 3, make).await;
+    assert_well(&world, &node, &hash).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_huge_length_ends_the_stream_and_three_end_the_peer() {
     let world = World::new();
     let (node, hash) = serving(&world).await;

@@ -1,11 +1,12 @@
 //! What the engine wishes of mirrors goes to who plays them, not to the network.
 
 use p2pweights_protocol::engine::{Event, Output};
+use p2pweights_protocol::geometry::Geometry;
 use p2pweights_protocol::ids::PeerId;
 use p2pweights_protocol::wire::BulkRequest;
 
 use super::{Asked, Driver};
-use crate::mirrors::MirrorNews;
+use crate::mirrors::{MirrorNews, proof_window};
 
 impl Driver {
     /// Carries a wish out if it is about a mirror; gives it back otherwise.
@@ -20,7 +21,8 @@ impl Driver {
                     self.asked.insert(request, Asked { provider, blob, size, span });
                 }
                 let request = BulkRequest { request, blob, size, span };
-                self.mirrors.fetch(now, provider, request, probe, &self.transfers);
+                let holders = self.engine.holders(blob, proof_window(Geometry::of(size), span));
+                self.mirrors.fetch(now, provider, request, probe, holders, &self.transfers);
             }
             Output::Cancel { request, provider } if self.mirrors.contains(provider) => self.mirrors.cancel(provider, request),
             Output::Hangup { peer, reason } if self.mirrors.contains(peer) => {

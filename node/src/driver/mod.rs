@@ -19,7 +19,7 @@ use p2pweights_protocol::engine::{Command, Engine, EngineConfig, Event, HangupRe
 use p2pweights_protocol::geometry::{Geometry, Span};
 use p2pweights_protocol::ids::{BlobHash, PeerId, RequestId, SwarmId};
 use p2pweights_protocol::time::Instant;
-use p2pweights_protocol::wire::{BulkRequest, Contact, Message};
+use p2pweights_protocol::wire::{BulkRequest, Contact, Message, ParentsRequest};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -94,6 +94,7 @@ impl Driver {
         let (sender, orders) = mpsc::channel(ORDERS);
         let (changes, changed) = watch::channel(0);
         let activity = Arc::new(AtomicU64::new(0));
+        let mirrors = Mirrors::new(net.parents_connector());
         let driver = Self {
             flight: flight.map(|file| FlightLog::start(file, &config, seed)),
             engine: Engine::new(config, seed),
@@ -113,7 +114,7 @@ impl Driver {
             warnings: VecDeque::new(),
             warned: 0,
             questions: Questions::default(),
-            mirrors: Mirrors::default(),
+            mirrors,
         };
         (driver, DriverHandle::new(sender, changed, activity))
     }
@@ -254,6 +255,10 @@ impl Driver {
                 Input::ProvidersFound { blob, providers, finished }
             }
             NetEvent::Bulk { peer, stream } => return self.transfers.accept(peer, stream),
+            NetEvent::Parents { peer, asked } => {
+                let ParentsRequest { blob, size, span } = asked.request;
+                return self.transfers.give_parents(peer, asked, self.engine.offers(blob, size, span));
+            }
         };
         self.handle(input);
     }

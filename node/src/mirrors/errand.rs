@@ -6,6 +6,7 @@ use std::time::Duration;
 use hyper::body::Bytes;
 use p2pweights_protocol::engine::FetchOutcome;
 use p2pweights_protocol::geometry::Geometry;
+use p2pweights_protocol::ids::PeerId;
 use p2pweights_protocol::verify::{Parents, write_outboard};
 use p2pweights_protocol::wire::BulkRequest;
 use p2pweights_protocol::{limits, manifest::MirrorUrl};
@@ -38,6 +39,8 @@ pub(super) struct Errand {
     pub request: BulkRequest,
     /// Only to prove the span.
     pub probe: bool,
+    /// Peers that hold what the proof is about.
+    pub holders: Vec<PeerId>,
     pub landing: Arc<Landing>,
     pub bonds: Bonds,
     /// Ends it before its time.
@@ -88,7 +91,7 @@ impl Errand {
             StoreError::AlreadyComplete(_) => Fault::Needless,
             error => Fault::Store(error),
         })?;
-        let finding = self.proofs.parents(sidecar, &writer, span);
+        let finding = self.proofs.parents(sidecar, &self.holders, &self.bonds.facts, &writer, span);
         let parents = match self.stop.run_until_cancelled(finding).await.ok_or(Fault::Needless)? {
             Ok(parents) => parents,
             // Alone it proves itself.

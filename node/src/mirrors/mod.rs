@@ -21,11 +21,12 @@ use p2pweights_protocol::wire::{BulkRequest, HavePieces, Message};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use crate::net::ParentsConnector;
 use crate::origin::OriginClient;
 use crate::transfer::Transfers;
 use errand::Errand;
 use proofs::Proofs;
-pub use proofs::SIDECAR;
+pub use proofs::{SIDECAR, proof_window};
 
 /// What a mirror's name is hashed with: no peer has the key to a name that is a hash.
 const NAME_CONTEXT: &str = "p2pweights 2026 mirror source";
@@ -103,6 +104,11 @@ pub struct Mirrors {
 }
 
 impl Mirrors {
+    /// None yet; peers are asked for parents by this.
+    pub fn new(peers: ParentsConnector) -> Self {
+        Self { proofs: Arc::new(Proofs::new(peers)), ..Self::default() }
+    }
+
     /// Whether this is the name of a mirror.
     pub fn contains(&self, peer: PeerId) -> bool {
         self.sites.contains_key(&peer)
@@ -191,8 +197,16 @@ impl Mirrors {
         inputs
     }
 
-    /// Sends a mirror for a span. Ends with exactly one [`Input::FetchEnded`].
-    pub fn fetch(&mut self, now: Instant, peer: PeerId, request: BulkRequest, probe: bool, transfers: &Transfers) {
+    /// Sends a mirror for a span, which these peers hold with all of its [`proof_window`]. Ends with exactly one [`Input::FetchEnded`].
+    pub fn fetch(
+        &mut self,
+        now: Instant,
+        peer: PeerId,
+        request: BulkRequest,
+        probe: bool,
+        holders: Vec<PeerId>,
+        transfers: &Transfers,
+    ) {
         let (landing, bonds) = transfers.for_mirror(peer);
         let stop = bonds.stop.child_token();
         let found = self.sites.get_mut(&peer).and_then(|site| {
@@ -206,7 +220,7 @@ impl Mirrors {
         };
         let proofs = Arc::clone(&self.proofs);
         let tasks = bonds.tasks.clone();
-        let errand = Errand { client, proofs, base, file, request, probe, landing: Arc::new(landing), bonds, stop };
+        let errand = Errand { client, proofs, base, file, request, probe, holders, landing: Arc::new(landing), bonds, stop };
         tasks.spawn(errand.run());
     }
 

@@ -1,25 +1,32 @@
 //! Where the parents come from that prove a mirror's bytes: from the partial blob, if they are there, or else from the sidecar beside the
-//! mirror's files, many at a time, checked against the blob's hash before any byte is believed.
+//! mirror's files, or from a peer, many at a time, checked against the blob's hash before any byte is believed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 use futures::{StreamExt, TryStreamExt};
+use p2pweights_protocol::engine::Input;
 use p2pweights_protocol::geometry::{Geometry, Span};
 use p2pweights_protocol::ids::{BlobHash, PeerId};
+use p2pweights_protocol::limits;
 use p2pweights_protocol::manifest::MirrorUrl;
 use p2pweights_protocol::verify::{PAIR_BYTES, Parents, outboard_bytes, outboard_parts};
+use p2pweights_protocol::wire::ParentsRequest;
 use thiserror::Error;
 use url::Url;
 
+use crate::net::{AskError, OpenError, ParentsConnector};
 use crate::origin::{Answer, ByteRange, OriginClient, OriginError};
 use crate::store::{BlobWriter, StoreError, locked};
+use crate::transfer::{Fact, Facts};
 
 /// Folder of the sidecar below a mirror's address; never part of a model.
 pub const SIDECAR: &str = ".p2pweights";
 /// Groups whose parents are fetched together: those of 1 GiB take 4 MiB, so that they cost few requests and little memory.
-const WINDOW_GROUPS: u64 = 1 << 16;
+const WINDOW_GROUPS: u64 = limits::PARENTS_GROUPS;
+/// Peers asked for the parents of one window, one after the other.
+const PEERS_ASKED: usize = 3;
 /// Requests for single parents at a time: the few that lie above a window.
 const SINGLES: usize = 4;
 
@@ -40,10 +47,13 @@ pub(super) enum ProofError {
 /// What is known of sidecars, and who fetches from one now.
 #[derive(Debug, Default)]
 pub(super) struct Proofs {
+    peers: Option<ParentsConnector>,
     /// Mirrors without a right sidecar for a blob.
     without: Mutex<BTreeSet<(PeerId, BlobHash)>>,
     /// One at a time fetches parents of a blob: the others find them in the partial blob then.
     turns: Mutex<BTreeMap<BlobHash, Arc<tokio::sync::Mutex<()>>>>,
+    /// Peers that do not speak of parents alone.
+    mute: Mutex<BTreeSet<PeerId>>,
 }
 
 /// A sidecar.
@@ -55,8 +65,20 @@ pub(super) struct Sidecar<'a> {
 }
 
 impl Proofs {
-    /// The parents that lead to a span.
-    pub async fn parents(&self, sidecar: Sidecar<'_>, writer: &Arc<BlobWriter>, span: Span) -> Result<Parents, ProofError> {
+    /// Nothing known yet.
+    pub fn new(peers: ParentsConnector) -> Self {
+        Self { peers: Some(peers), ..Self::default() }
+    }
+
+    /// The parents that lead to a span; `holders` have them, too. What a peer does wrong is told to `facts`.
+    pub async fn parents(
+        &self,
+        sidecar: Sidecar<'_>,
+        holders: &[PeerId],
+        facts: &Facts,
+        writer: &Arc<BlobWriter>,
+        span: Span,
+    ) -> Result<Parents, ProofError> {
         if let Some(parents) = held(writer, span).await? {
             return Ok(parents);
         }
@@ -65,7 +87,10 @@ impl Proofs {
             let _turn = turn.lock().await;
             match held(writer, span).await? {
                 Some(parents) => Ok(parents),
-                None => self.fetch(sidecar, writer, span).await,
+                None => match self.fetch(sidecar, writer, span).await {
+                    Err(ProofError::None) => self.ask(holders, facts, writer, span).await,
+                    fetched => fetched,
+                },
             }
         };
         // The last one to want a turn clears it away.
@@ -82,7 +107,7 @@ impl Proofs {
         if locked(&self.without).contains(&key) {
             return Err(ProofError::None);
         }
-        let window = window(writer.geometry(), span);
+        let window = proof_window(writer.geometry(), span);
         let fetched = sidecar.window(writer, window).await;
         let without = match &fetched {
             Ok(None) => true,
@@ -95,9 +120,43 @@ impl Proofs {
             return Err(ProofError::None);
         }
         let Some(parents) = fetched? else { return Err(ProofError::None) };
-        let keeper = Arc::clone(writer);
-        let kept = tokio::task::spawn_blocking(move || keeper.keep_parents(&parents).map(|()| parents));
-        Ok(kept.await.map_err(|_| ProofError::None)??)
+        keep(writer, parents).await
+    }
+
+    /// The same, from peers.
+    async fn ask(&self, holders: &[PeerId], facts: &Facts, writer: &Arc<BlobWriter>, span: Span) -> Result<Parents, ProofError> {
+        let Some(connector) = &self.peers else { return Err(ProofError::None) };
+        let (blob, geometry) = (writer.hash(), writer.geometry());
+        let (size, window) = (geometry.size(), proof_window(geometry, span));
+        // A span across two windows is a question for the sidecar only: it is rare, and the next span will do.
+        if window.groups() > limits::PARENTS_GROUPS {
+            return Err(ProofError::None);
+        }
+        let able: Vec<PeerId> = holders.iter().filter(|peer| !locked(&self.mute).contains(peer)).copied().collect();
+        for peer in able.into_iter().take(PEERS_ASKED) {
+            let parts = match connector.ask(peer, ParentsRequest { blob, size, span: window }).await {
+                Ok(parts) => parts,
+                Err(error) => {
+                    tracing::debug!(peer = %peer.short(), error = crate::failure::phrase(&error), "no parents from a peer");
+                    match error {
+                        AskError::Open(OpenError::Unsupported(_)) => _ = locked(&self.mute).insert(peer),
+                        AskError::Malformed(_) => blame(facts, peer).await,
+                        AskError::Open(_) | AskError::Refused | AskError::Broken(_) => (),
+                    }
+                    continue;
+                }
+            };
+            let checked = tokio::task::spawn_blocking(move || Parents::check(blob, geometry, window, parts));
+            match checked.await {
+                Ok(Ok(parents)) => return keep(writer, parents).await,
+                Ok(Err(error)) => {
+                    tracing::warn!(peer = %peer.short(), %error, "a peer lied");
+                    blame(facts, peer).await;
+                }
+                Err(_) => return Err(ProofError::None),
+            }
+        }
+        Err(ProofError::None)
     }
 }
 
@@ -152,8 +211,19 @@ async fn exactly(mut answer: Answer, range: ByteRange, wanted: u64, whole: u64) 
     Ok(bytes)
 }
 
-/// The aligned windows around a span.
-fn window(geometry: Geometry, span: Span) -> Span {
+async fn keep(writer: &Arc<BlobWriter>, parents: Parents) -> Result<Parents, ProofError> {
+    let keeper = Arc::clone(writer);
+    let kept = tokio::task::spawn_blocking(move || keeper.keep_parents(&parents).map(|()| parents));
+    Ok(kept.await.map_err(|_| ProofError::None)??)
+}
+
+async fn blame(facts: &Facts, peer: PeerId) {
+    // Fails only when the driver has gone.
+    let _ = facts.send(Fact::Engine(Input::Malformed { peer })).await;
+}
+
+/// The aligned windows around a span: what is asked of whoever has parents.
+pub fn proof_window(geometry: Geometry, span: Span) -> Span {
     let start = span.start() / WINDOW_GROUPS * WINDOW_GROUPS;
     let end = (span.end().div_ceil(WINDOW_GROUPS) * WINDOW_GROUPS).min(geometry.groups());
     Span::new(start, end).unwrap_or(span)

@@ -21,6 +21,7 @@ use super::control::{ReadError, read_messages};
 use super::direct::{DirectArrival, ip_of};
 use super::host::Host;
 use super::introductions::INTRODUCTION_PAUSE;
+use super::parents::{ParentsAsked, QUESTIONS_PER_PEER};
 use super::streams::{self, Arrival, Kind};
 use super::{NetEvent, PeerClass, PeerStatus, peer_ids};
 
@@ -46,6 +47,7 @@ enum News {
     Message(Message),
     Malformed,
     Bulk(BulkStream),
+    Parents(ParentsAsked),
     /// Nothing good comes of this connection any more.
     HangUp,
 }
@@ -66,6 +68,7 @@ pub(super) struct Peer {
     readers: VecDeque<AbortHandle>,
     writer: Option<AbortHandle>,
     bulk_share: Arc<Semaphore>,
+    parents_share: Arc<Semaphore>,
     introduced: Option<Instant>,
 }
 
@@ -167,6 +170,7 @@ impl Host {
             readers: VecDeque::new(),
             writer: None,
             bulk_share: Arc::new(Semaphore::new(STREAMS_PER_PEER)),
+            parents_share: Arc::new(Semaphore::new(QUESTIONS_PER_PEER)),
             introduced: None,
         };
         self.peers.insert(id, known);
@@ -288,6 +292,7 @@ impl Host {
         let (peer, life) = (known.peer, known.life);
         let reports = self.reports.clone();
         match arrival.kind {
+            Kind::Parents => self.on_question(arrival),
             Kind::Control => {
                 known.readers.retain(|reader| !reader.is_finished());
                 // The newest are the ones that the peer writes to.
@@ -337,6 +342,27 @@ impl Host {
         }
     }
 
+    /// A peer opened a stream to ask for parents.
+    fn on_question(&mut self, arrival: Arrival) {
+        let Some(known) = self.peers.get(&arrival.peer) else { return };
+        let (peer, life, reports) = (known.peer, known.life, self.reports.clone());
+        let Some(permits) = self.parents_limit.admit(&known.parents_share) else {
+            return tracing::debug!(%peer, "question refused: too many at once");
+        };
+        self.tasks.spawn(async move {
+            let Ok(stream) = streams::greet(arrival.stream, &[]).await else { return };
+            let news = match ParentsAsked::read(stream, permits).await {
+                Ok(Some(asked)) => News::Parents(asked),
+                Ok(None) => return,
+                Err(error) => {
+                    tracing::debug!(%peer, reason = %error, "malformed question");
+                    News::Malformed
+                }
+            };
+            let _ = reports.send(Report { peer, life, news }).await;
+        });
+    }
+
     /// The port of our listener for a peer that reached us over the same IP version; 0 if there is none.
     fn port_for(&self, id: &libp2p::PeerId, listeners: &[SocketAddr]) -> u16 {
         let ip = self.peers.get(id).and_then(|known| known.connections.iter().find_map(|open| ip_of(&open.address)));
@@ -370,6 +396,7 @@ impl Host {
             News::Message(message) => self.emit(NetEvent::Message { peer, message }),
             News::Malformed => self.emit(NetEvent::Malformed { peer }),
             News::Bulk(stream) => self.emit(NetEvent::Bulk { peer, stream }),
+            News::Parents(asked) => self.emit(NetEvent::Parents { peer, asked }),
             News::HangUp => self.hang_up(&id),
         }
     }

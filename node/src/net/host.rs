@@ -33,6 +33,7 @@ use super::control::Outboxes;
 use super::dials::Dial;
 use super::direct::{Direct, DirectArrival};
 use super::lookups::Lookups;
+use super::parents::{ParentsConnector, ParentsLimit};
 use super::quic::{Quic, quic_addresses};
 use super::streams::{self, Arrival, Kind};
 use super::transport::build_swarm;
@@ -88,6 +89,7 @@ pub(super) struct Host {
     pub(super) outboxes: Outboxes,
     pub(super) streams: libp2p_stream::Control,
     pub(super) bulk_limit: BulkLimit,
+    pub(super) parents_limit: ParentsLimit,
     pub(super) tasks: JoinSet<()>,
     pub(super) reports: mpsc::Sender<Report>,
     pub(super) names: Names,
@@ -115,6 +117,7 @@ pub(super) struct Names {
     pub kad: StreamProtocol,
     pub control: StreamProtocol,
     pub bulk: StreamProtocol,
+    pub parents: StreamProtocol,
 }
 
 impl Host {
@@ -135,6 +138,7 @@ impl Host {
             kad: stream_protocol(network, "kad"),
             control: stream_protocol(network, "control"),
             bulk: stream_protocol(network, "bulk"),
+            parents: stream_protocol(network, "parents"),
         };
         let behaviour = NodeBehaviour::new(&config.keypair, network, &names.agent, config.mdns);
         let mut streams = behaviour.streams.new_control();
@@ -144,7 +148,7 @@ impl Host {
         let swarm = build_swarm(config.keypair.clone(), behaviour)?;
         let (arrival_sender, arrivals) = mpsc::channel(ARRIVALS);
         let mut tasks = JoinSet::new();
-        for (protocol, kind) in [(&names.control, Kind::Control), (&names.bulk, Kind::Bulk)] {
+        for (protocol, kind) in [(&names.control, Kind::Control), (&names.bulk, Kind::Bulk), (&names.parents, Kind::Parents)] {
             let incoming = streams.accept(protocol.clone()).expect("each protocol of a new swarm is accepted once");
             tasks.spawn(streams::accept(incoming, kind, arrival_sender.clone()));
         }
@@ -163,6 +167,7 @@ impl Host {
             outboxes: Outboxes::default(),
             streams,
             bulk_limit: BulkLimit::new(),
+            parents_limit: ParentsLimit::new(),
             tasks,
             reports,
             names,
@@ -189,6 +194,10 @@ impl Host {
 
     pub fn bulk_connector(&self) -> BulkConnector {
         BulkConnector::new(self.streams.clone(), self.names.bulk.clone(), self.outboxes.clone(), Arc::clone(&self.ways))
+    }
+
+    pub fn parents_connector(&self) -> ParentsConnector {
+        ParentsConnector::new(self.streams.clone(), self.names.parents.clone(), self.outboxes.clone())
     }
 
     /// Listens on all of these, and waits until it is known where.

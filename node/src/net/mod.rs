@@ -31,6 +31,7 @@ mod host;
 mod introductions;
 mod jitter;
 mod lookups;
+mod parents;
 mod peer_ids;
 mod quic;
 mod record_store;
@@ -63,6 +64,7 @@ pub use self::bulk_path::BulkPath;
 use self::control::Outboxes;
 pub use self::control::SendError;
 use self::host::{Command, Host};
+pub use self::parents::{AskError, PARENTS_PORTION, ParentsAsked, ParentsConnector};
 pub use self::peer_ids::{from_libp2p, to_libp2p};
 pub use self::records::Inbound;
 #[cfg(test)]
@@ -188,6 +190,13 @@ pub enum NetEvent {
         /// The stream; counted against the peer until it is dropped.
         stream: BulkStream,
     },
+    /// A peer asks for parents without the bytes below them.
+    Parents {
+        /// The peer.
+        peer: PeerId,
+        /// Its question; counted against the peer until it is dropped.
+        asked: ParentsAsked,
+    },
 }
 
 /// The state of the network.
@@ -233,6 +242,7 @@ pub struct Net {
     status_requests: mpsc::Sender<oneshot::Sender<NetStatus>>,
     outboxes: Outboxes,
     bulk: BulkConnector,
+    parents: ParentsConnector,
     host: Arc<HostTask>,
 }
 
@@ -260,10 +270,10 @@ impl Net {
         host.listen(&config.listen).await?;
         host.listen_for_bulk(&config.listen).await;
         let outboxes = host.outboxes();
-        let bulk = host.bulk_connector();
+        let (bulk, parents) = (host.bulk_connector(), host.parents_connector());
         let task = tokio::spawn(host.run(stopped));
         let host = Arc::new(HostTask { stop: Mutex::new(Some(stop)), task: Mutex::new(Some(task)) });
-        Ok((Self { commands, status_requests, outboxes, bulk, host }, event_queue))
+        Ok((Self { commands, status_requests, outboxes, bulk, parents, host }, event_queue))
     }
 
     /// Queues a control message for a connected peer. Never waits. What is queued arrives in order, or the peer is hung up on.
@@ -345,6 +355,11 @@ impl Net {
     /// What opens bulk streams, for whoever needs nothing else of the network.
     pub fn bulk_connector(&self) -> BulkConnector {
         self.bulk.clone()
+    }
+
+    /// What asks peers for parents.
+    pub fn parents_connector(&self) -> ParentsConnector {
+        self.parents.clone()
     }
 
     /// The state of the network, answered within five seconds.

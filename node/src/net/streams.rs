@@ -105,6 +105,7 @@ pub(super) async fn stays(stream: &mut NetStream) -> bool {
 pub(super) enum Kind {
     Control,
     Bulk,
+    Parents,
 }
 
 /// A stream that a peer opened, not greeted yet.

@@ -6,7 +6,7 @@ use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
-use p2pweights_protocol::geometry::Span;
+use p2pweights_protocol::geometry::{Geometry, Span};
 use p2pweights_protocol::ids::BlobHash;
 use p2pweights_protocol::verify::{Parents, outboard_parts};
 
@@ -24,6 +24,28 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(StoreError::io(&path, error)),
         }
+    }
+}
+
+impl Store {
+    /// The parents that lead to a span of a blob of this size; `None` if they are not all here, or not right.
+    pub fn parents(&self, hash: BlobHash, size: u64, span: Span) -> Result<Option<Parents>, StoreError> {
+        let (geometry, path) = (Geometry::of(size), self.shared.layout.outboard(hash));
+        let outboard = match open_file(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(StoreError::io(&path, error)),
+        };
+        let mut parts = Vec::new();
+        for part in outboard_parts(geometry, span) {
+            let mut bytes = vec![0; usize::try_from(part.end - part.start).unwrap_or(0)];
+            match outboard.read_exact_at(&mut bytes, part.start) {
+                Ok(()) => parts.push((part.start, bytes)),
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+                Err(error) => return Err(StoreError::io(&path, error)),
+            }
+        }
+        Ok(Parents::check(hash, geometry, span, parts).ok())
     }
 }
 

@@ -10,6 +10,7 @@ mod cap;
 mod feed;
 mod landing;
 mod outlet;
+mod parents;
 mod paths;
 mod receive;
 mod send;
@@ -23,19 +24,20 @@ use std::time::{Duration, Instant};
 use p2pweights_protocol::engine::{FetchOutcome, Input, PeerClass, ServeOutcome};
 use p2pweights_protocol::geometry::{Geometry, Span};
 use p2pweights_protocol::ids::{BlobHash, PeerId, RequestId};
-use p2pweights_protocol::wire::BulkRequest;
+use p2pweights_protocol::wire::{BulkRequest, ParentsStatus};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::mirrors::MirrorNews;
-use crate::net::{BulkConnector, BulkPath, BulkStream};
+use crate::net::{BulkConnector, BulkPath, BulkStream, ParentsAsked};
 use crate::store::Store;
 use arrivals::Arrivals;
 pub use budget::Budget;
 pub(crate) use buffers::{BUFFER_BYTES, BlockingReader, Filled, Pool, channel as buffer_channel};
 pub use cap::{Cap, Caps};
 pub(crate) use landing::{Landed, Landing};
+use parents::Askers;
 pub use paths::PathLook;
 use paths::Paths;
 use receive::Receiver;
@@ -130,6 +132,7 @@ pub struct Transfers {
     /// Requests under way, and where.
     asked: BTreeMap<RequestId, (PeerId, BulkPath, u64)>,
     waiting: Arc<Waiting>,
+    askers: Askers,
 }
 
 impl Transfers {
@@ -156,6 +159,7 @@ impl Transfers {
             receivers: BTreeMap::new(),
             asked: BTreeMap::new(),
             waiting: Arc::new(Waiting::default()),
+            askers: Askers::default(),
         }
     }
 
@@ -234,6 +238,17 @@ impl Transfers {
         send::start(peer, stream, self.store.clone(), Arc::clone(&self.waiting), self.bonds(peer, &self.upload));
     }
 
+    /// A peer asks for parents: `offered` says whether we hold what is below them.
+    pub fn give_parents(&mut self, peer: PeerId, asked: ParentsAsked, offered: bool) {
+        if !offered {
+            self.tasks.spawn(asked.refuse(ParentsStatus::NotHeld));
+        } else if !self.askers.may_ask(peer, Instant::now()) {
+            self.tasks.spawn(asked.refuse(ParentsStatus::Busy));
+        } else {
+            self.tasks.spawn(parents::answer(asked, self.store.clone(), self.bonds(peer, &self.upload)));
+        }
+    }
+
     /// Serves a request.
     pub fn serve(&self, peer: PeerId, request: RequestId, blob: BlobHash, span: Span) {
         if !self.waiting.order(peer, request, Order::Serve { request, blob, span }) {
@@ -256,6 +271,7 @@ impl Transfers {
         self.classes.remove(&peer);
         self.receivers.retain(|(of, _), _| *of != peer);
         self.paths.forget(peer);
+        self.askers.forget(peer);
     }
 
     /// Bytes sent to each peer since the start.

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::Engine;
+use crate::geometry::{Geometry, Span};
 use crate::have_map::HaveMap;
 use crate::ids::{BlobHash, PeerId, SwarmId};
 
@@ -68,6 +69,24 @@ impl Engine {
     /// What we offer of a blob.
     pub fn offered(&self, blob: BlobHash) -> Option<&HaveMap> {
         self.offers.get(&blob).map(|offer| &offer.map)
+    }
+
+    /// Whether all of a span is offered, of a blob of this size.
+    pub fn offers(&self, blob: BlobHash, size: u64, span: Span) -> bool {
+        let geometry = Geometry::of(size);
+        geometry.contains(span)
+            && self.offers.get(&blob).is_some_and(|offer| offer.geometry == geometry && offer.held.covers(span))
+    }
+
+    /// Connected peers, mirrors left out, which say that they hold all of a span of a blob that is fetched.
+    pub fn holders(&self, blob: BlobHash, span: Span) -> Vec<PeerId> {
+        let Some(download) = self.downloads.get(&blob) else { return Vec::new() };
+        let Some(geometry) = download.geometry().filter(|geometry| geometry.contains(span)) else { return Vec::new() };
+        let holds = |peer: &PeerId| {
+            let map = download.map_of(*peer);
+            map.is_some_and(|map| geometry.pieces_touching(span).all(|piece| map.contains(piece)))
+        };
+        download.providers().filter(|peer| !self.is_mirror(*peer) && holds(peer)).collect()
     }
 
     /// Bytes asked for and not yet here, in total.

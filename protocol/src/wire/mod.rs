@@ -3,12 +3,14 @@
 pub mod bulk;
 pub mod codec;
 pub mod message;
+pub mod parents;
 
 pub use bulk::{BULK_REQUEST_BYTES, BULK_RESPONSE_BYTES, BulkRequest, BulkResponse, BulkStatus};
 pub use codec::{FrameError, decode_frame, encode_frame, frame_length};
 pub use message::{Contact, HavePieces, Message, PieceRun};
+pub use parents::{PARENTS_REQUEST_BYTES, ParentsError, ParentsRequest, ParentsStatus};
 
-/// Version of the control and bulk protocols; the last part of their names.
+/// Version of the control, bulk and parents protocols; the last part of their names.
 pub const VERSION: u8 = 1;
 
 /// The name of one of this network's protocols, as multistream-select sees it: `/p2pweights/<network>/<protocol>/1`.
