@@ -44,6 +44,8 @@ pub async fn run(output: Output, config: NodeConfig, arguments: ImportArguments)
         no_sha256: false,
         include: arguments.include,
         exclude: arguments.exclude,
+        mirror: Vec::new(),
+        sidecar: false,
     };
     super::publish::import(output, config, local, origin).await
 }
