@@ -337,9 +337,92 @@ fn a_fetch_fills_the_cache_of_hugging_faces_client() {
     // What is there already stays, and is not fetched; a file of a client's own beside it is left alone.
     fs::write(model.join("blobs").join("theirs.incomplete"), b"half").unwrap();
     fs::remove_file(&link).unwrap();
+    // As newer clients do: the blob itself lies elsewhere in the cache.
+    let weights = model.join("blobs").join(hub.etag("model-00001-of-00002.safetensors"));
+    fs::create_dir_all(world.path("written/blobs/ab")).unwrap();
+    fs::rename(&weights, world.path("written/blobs/ab/abc")).unwrap();
+    std::os::unix::fs::symlink("../../blobs/ab/abc", &weights).unwrap();
     let target = format!("hf-cache={}", world.path("written").display());
     let again = world.run("c", &["fetch", "--json", &hash, "--peer", &node.address(), "--to", &target]).expect_code(0);
     assert!(again.event("done")["fetched"].as_u64().unwrap() < 10_000, "{}", again.last_json());
     assert_eq!(fs::read_to_string(&link).unwrap(), "below\n");
     assert!(model.join("blobs").join("theirs.incomplete").exists());
+    assert!(weights.is_symlink());
+}
+
+/// A hub that others wrote: a script that prints `READY <address>`, named by the variable or beside the repository's folder.
+fn other_hub() -> Option<PathBuf> {
+    let named = std::env::var_os("P2PWEIGHTS_TEST_HUB").map(PathBuf::from);
+    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/tools/hf_ref_server.py");
+    let script = named.unwrap_or_else(beside);
+    let python = std::process::Command::new("python3").arg("--version").output().is_ok_and(|output| output.status.success());
+    (script.is_file() && python).then_some(script)
+}
+
+#[test]
+fn a_hub_that_others_wrote_is_imported_from() {
+    let Some(script) = other_hub() else {
+        eprintln!("passed over: there is no other hub here, or no python3");
+        return;
+    };
+    let world = World::new();
+    let root = world.path("hub-root");
+    repository(&root.join("org").join("model"), &[2 * MIB, 100]);
+    repository(&root.join("org").join("model@v1"), &[2 * MIB]);
+    for (index, (more, good)) in [
+        (&["--page-size", "2", "--pin"][..], true),
+        (&["--all-lfs"], true),
+        (&["--break", "xet"], true),
+        (&["--break", "no-length"], true),
+        (&["--break", "corrupt"], false),
+        (&["--break", "wrong-git-oid"], false),
+        (&["--break", "other-file"], false),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut command = std::process::Command::new("python3");
+        command.arg(&script).arg("--root").arg(&root).arg("--quiet").args(more);
+        let mut server = crate::world::Running::spawn(command);
+        let ready = server.wait_line("READY", |line| line.starts_with("READY "));
+        let data_dir = format!("other-{index}");
+        let endpoint = ready.trim_start_matches("READY ");
+        let run = |source| world.run(&data_dir, &["import", "--json", source, "--endpoint", endpoint]);
+        let ended = run("hf:org/model@v1");
+        assert_eq!(ended.status.success(), good, "{more:?}: {}{}", ended.stdout, ended.stderr);
+        if !good {
+            assert_nothing(&world, &data_dir);
+            continue;
+        }
+        let first = ended.last_json();
+        world.run(&data_dir, &["fetch", first["hash"].as_str().unwrap(), "-o", &format!("got-{index}")]).expect_code(0);
+        assert_same_files(&root.join("org").join("model@v1"), &world.path(&format!("got-{index}")));
+        // The other branch shares most of its bytes.
+        let second = run("hf:org/model").expect_code(0).last_json();
+        assert!(second["fetched"].as_u64().unwrap() < MIB as u64, "{second}");
+        assert_ne!(first["commit"], second["commit"]);
+    }
+}
+
+#[test]
+fn a_model_of_ollamas_is_imported_where_it_lies() {
+    use sha2::Digest;
+    let world = World::new();
+    let digest = |content: &[u8]| -> String { sha2::Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect() };
+    let (weights, config) = (crate::world::noise(5, MIB), b"{}".to_vec());
+    for content in [&weights, &config] {
+        world.write(&format!("ollama/blobs/sha256-{}", digest(content)), content);
+    }
+    let layer = |kind: &str, content: &[u8]| serde_json::json!({"mediaType": format!("application/vnd.ollama.image.{kind}"), "digest": format!("sha256:{}", digest(content)), "size": content.len()});
+    let manifest =
+        serde_json::json!({"schemaVersion": 2, "config": layer("config", &config), "layers": [layer("model", &weights)]});
+    let tag = world.write("ollama/manifests/registry.ollama.ai/library/tiny/1b", manifest.to_string());
+    let done = world.run("a", &["import", "--json", tag.to_str().unwrap()]).expect_code(0).last_json();
+    world.run("a", &["fetch", done["hash"].as_str().unwrap(), "-o", "got"]).expect_code(0);
+    assert!(fs::read(world.path("got/model.gguf")).unwrap() == weights);
+    assert_eq!(shown(&world, "a", done["hash"].as_str().unwrap())["manifest"]["revision"], "1b");
+    world.write(&format!("ollama/blobs/sha256-{}", digest(&weights)), vec![0; MIB]);
+    let wrong = world.run("b", &["import", "--json", tag.to_str().unwrap()]).expect_code(4).last_json();
+    assert!(wrong["message"].as_str().unwrap().contains("model.gguf"), "{wrong}");
+    assert_nothing(&world, "b");
 }

@@ -1,5 +1,6 @@
 //! Where a fetch puts what it brings, and what lies there already.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
@@ -9,7 +10,7 @@ use p2pweights_protocol::manifest::ShardPath;
 use super::{Fetching, Plan};
 use crate::node::blocking;
 use crate::report::{Failure, FailureKind};
-use crate::store::PublishMode;
+use crate::store::{PublishMode, locked};
 
 impl Fetching<'_> {
     /// The folder below which everything goes.
@@ -29,18 +30,24 @@ impl Fetching<'_> {
     pub(super) async fn check_destination(&self, plan: &Plan, output: &Path) -> Result<(), Failure> {
         let (files, output, force, cached) = (plan.files.clone(), output.to_owned(), self.request.force, plan.cache.is_some());
         let store = self.core.store.clone();
-        let adopted = blocking(move || {
-            let mut adopted = Vec::new();
+        let (adopted, kept) = blocking(move || {
+            let (mut adopted, mut kept) = (Vec::new(), BTreeSet::new());
             for file in files {
                 let path = output.join(&file.place);
+                let Ok(mut metadata) = std::fs::symlink_metadata(&path) else { continue };
                 // A client's cache may hold a link into another part of it.
-                let metadata = if cached { std::fs::metadata(&path) } else { std::fs::symlink_metadata(&path) };
-                let Ok(metadata) = metadata else { continue };
+                let linked = cached && metadata.is_symlink();
+                if linked && let Ok(target) = std::fs::metadata(&path) {
+                    metadata = target;
+                }
                 let same = metadata.is_file() && metadata.len() == file.bytes && hash_of(&path) == Some(file.blob);
                 let held = store.blob(file.blob).is_some_and(|status| status.complete);
                 if same && !held && file.bytes > 0 {
                     store.publish_file(&path, PublishMode::Reference, &mut |_| ControlFlow::Continue(()))?;
                     adopted.push(file.blob);
+                }
+                if same && linked {
+                    kept.insert(file.place);
                 }
                 if !same && !force {
                     let message = format!(
@@ -50,9 +57,10 @@ impl Fetching<'_> {
                     return Err(Failure::new(FailureKind::Refused, message));
                 }
             }
-            Ok(adopted)
+            Ok((adopted, kept))
         })
         .await?;
+        *locked(&self.kept) = kept;
         self.core.offer(adopted).await
     }
 }

@@ -8,7 +8,7 @@ mod pull;
 mod room;
 mod watched;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -68,7 +68,8 @@ pub async fn fetch(core: &Arc<Core>, request: &FetchRequest, events: &mpsc::Send
     providers.extend(introduce(core, &[], link.providers())?);
     let swarm = SwarmId(link.hash());
     let mirrors = mirrors::parse(request, core.allows_private_mirrors())?;
-    let fetching = Fetching { core, request, events, swarm, providers, mirrors, began, room: Mutex::default() };
+    let (room, kept) = Default::default();
+    let fetching = Fetching { core, request, events, swarm, providers, mirrors, began, room, kept };
     let watched = Watched::start(&core.driver);
     core.driver.enter(swarm).await.map_err(stopped)?;
     let result = tokio::select! {
@@ -102,6 +103,8 @@ struct Fetching<'a> {
     began: Instant,
     /// What is promised to it until it ends.
     room: Mutex<Vec<Promise>>,
+    /// Places where something lies that leads to the right file.
+    kept: Mutex<BTreeSet<String>>,
 }
 
 impl Fetching<'_> {
@@ -355,8 +358,13 @@ impl Fetching<'_> {
         let (exports, placed) = match exports {
             None => (None, files.iter().map(|_| None).collect()),
             Some(mut exports) => {
+                let kept = locked(&self.kept).clone();
                 let place = move || {
-                    let placed: Vec<_> = named.iter().map(|(blob, path)| Some(exports.place(*blob, path))).collect();
+                    let mut place = |blob: &BlobHash, path: &String| match kept.contains(path) {
+                        true => Ok(Export::AlreadyThere),
+                        false => exports.place(*blob, path),
+                    };
+                    let placed: Vec<_> = named.iter().map(|(blob, path)| Some(place(blob, path))).collect();
                     Ok((Some(exports), placed))
                 };
                 blocking(place).await?

@@ -2,6 +2,7 @@
 
 mod hf_cache;
 mod meter;
+mod ollama;
 mod origin;
 mod sidecar;
 
@@ -55,8 +56,12 @@ pub fn publish(store: &Store, request: &PublishRequest, events: &mpsc::Sender<Pu
     let metadata =
         std::fs::metadata(&request.path).map_err(|error| usage(format!("{} cannot be read: {error}", request.path.display())))?;
     let cached = if metadata.is_dir() { hf_cache::snapshot(&request.path, request.revision.as_deref())? } else { None };
-    let name = request.name.as_deref().or(cached.as_ref().map(|cached| cached.name.as_str())).map(ModelName::parse).transpose();
+    let ollama = if metadata.is_file() && request.origin.is_some() { ollama::model(&request.path)? } else { None };
+    let name = request.name.as_deref().map(ModelName::parse).transpose();
     let name = name.map_err(|error| usage(format!("--name: {}", phrase(&error))))?;
+    // One from before there were organisations has no place in a manifest.
+    let known = cached.as_ref().map(|cached| &cached.name).or(ollama.as_ref().map(|model| &model.name));
+    let name = name.or_else(|| ModelName::parse(known?).ok());
     let revision = cached.as_ref().map(|cached| cached.revision.as_str()).or(request.revision.as_deref());
     let revision = revision.map(Text::parse).transpose();
     let revision = revision.map_err(|error| usage(format!("--revision: {}", phrase(&error))))?;
@@ -72,7 +77,7 @@ pub fn publish(store: &Store, request: &PublishRequest, events: &mpsc::Sender<Pu
     }
     let mode = if request.copy { PublishMode::Copy } else { PublishMode::Reference };
 
-    if metadata.is_file() {
+    if metadata.is_file() && ollama.is_none() {
         let file_name = request.path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let file = File { path: request.path.clone(), shown: file_name.to_owned(), bytes: metadata.len() };
         let publisher = store.publisher(mode, 1, !request.no_sha256);
@@ -87,7 +92,8 @@ pub fn publish(store: &Store, request: &PublishRequest, events: &mpsc::Sender<Pu
 
     let root = cached.as_ref().map_or(request.path.as_path(), |cached| &cached.folder);
     let chosen = chosen(&request.include, &request.exclude)?;
-    let files: Vec<_> = files_in(root)?.into_iter().filter(|(file, _)| chosen.wants(&file.shown)).collect();
+    let files = ollama.as_ref().map_or_else(|| files_in(root), |model| Ok(model.files()))?;
+    let files: Vec<_> = files.into_iter().filter(|(file, _)| chosen.wants(&file.shown)).collect();
     if files.is_empty() {
         return Err(usage(format!("{} holds no file to publish", root.display())));
     }
@@ -96,7 +102,8 @@ pub fn publish(store: &Store, request: &PublishRequest, events: &mpsc::Sender<Pu
     let publisher = store.publisher(mode, files.len(), !request.no_sha256);
     let published = publish_all(&publisher, &files, &meter)?;
     publisher.finish()?;
-    let origin = request.origin.as_deref().zip(cached.as_ref()).map(|(hub, cached)| Origin { hub, cached });
+    let snapshot = |hub| cached.as_ref().map(|cached| Origin::Hub { hub, cached });
+    let origin = request.origin.as_deref().and_then(|hub| snapshot(hub).or(ollama.as_ref().map(Origin::Ollama)));
     let git_oids = match &origin {
         Some(origin) => origin.check(store, &files, &published)?,
         None => vec![None; files.len()],

@@ -12,6 +12,7 @@ use sha1::Digest;
 
 use super::File as Published;
 use super::hf_cache::Snapshot;
+use super::ollama::Model;
 use crate::card::{CARD, CARD_BYTES, Card};
 use crate::failure::phrase;
 use crate::report::{Failure, FailureKind};
@@ -20,14 +21,27 @@ use crate::store::{self, FileId, Store};
 /// Bytes read at a time.
 const READ_BYTES: usize = 256 * 1024;
 
-/// A snapshot of a repository, and the hub that it is from.
-pub(super) struct Origin<'a> {
-    /// Its address.
-    pub(super) hub: &'a str,
-    pub(super) cached: &'a Snapshot,
+/// Where files came from that another program keeps.
+pub(super) enum Origin<'a> {
+    /// A repository of a hub.
+    Hub {
+        /// The hub's address.
+        hub: &'a str,
+        /// What the cache of its client has of it.
+        cached: &'a Snapshot,
+    },
+    /// A registry of Ollama's.
+    Ollama(&'a Model),
 }
 
 impl Origin<'_> {
+    fn id(&self, path: &Path) -> Option<FileId> {
+        match self {
+            Self::Hub { cached, .. } => cached.id(path),
+            Self::Ollama(model) => model.id(path),
+        }
+    }
+
     /// Looks whether every file is what the cache calls it; gives the git ids of those that have one. If one is not, nothing that was read
     /// just now stays published.
     pub(super) fn check(
@@ -48,7 +62,7 @@ impl Origin<'_> {
     }
 
     fn check_one(&self, file: &Published, published: &store::Published) -> Result<Option<GitOid>, Failure> {
-        let (expected, found) = match (self.cached.id(&file.path), published.sha256) {
+        let (expected, found) = match (self.id(&file.path), published.sha256) {
             (Some(FileId::Git(oid)), _) => {
                 let disk = |error: io::Error| {
                     Failure::new(FailureKind::Disk, format!("{} cannot be read: {error}", file.path.display()))
@@ -73,9 +87,14 @@ impl Origin<'_> {
         let text = |text: &str| {
             Text::parse(text).map_err(|error| Failure::new(FailureKind::Usage, format!("{text:?}: {}", phrase(&error))))
         };
-        let Snapshot { name, revision, branch, .. } = self.cached;
-        metadata.source =
-            Some(Source { repo: text(&format!("{}/{name}", self.hub))?, revision: text(revision)?, extra: Fields::new() });
+        let (hub, Snapshot { name, revision, branch, .. }) = match self {
+            Self::Hub { hub, cached } => (hub, cached),
+            Self::Ollama(model) => {
+                metadata.revision = Some(text(&model.tag)?);
+                return Ok(());
+            }
+        };
+        metadata.source = Some(Source { repo: text(&format!("{hub}/{name}"))?, revision: text(revision)?, extra: Fields::new() });
         metadata.revision = Some(text(branch.as_deref().unwrap_or(revision))?);
         let card = files.iter().find(|file| file.shown == CARD && file.bytes <= CARD_BYTES);
         let card = card.and_then(|file| std::fs::read(&file.path).ok()).unwrap_or_default();
