@@ -3,6 +3,7 @@
 #![allow(rustdoc::invalid_html_tags)]
 
 mod import;
+mod place;
 
 use std::path::PathBuf;
 
@@ -13,10 +14,9 @@ use p2pweights_protocol::ids::BlobHash;
 use p2pweights_protocol::manifest::MirrorUrl;
 
 pub use self::import::ImportArguments;
+pub use self::place::Place;
 use crate::settings::{parse_api, parse_cap, parse_eviction, parse_network, parse_quota};
 
-/// The cache of Hugging Face's clients as a place to fetch to.
-const HF_CACHE: &str = "hf-cache";
 /// What a link begins with.
 const LINK_SCHEME: &str = "p2pweights:";
 
@@ -277,7 +277,7 @@ pub struct FetchArguments {
     #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub output: Option<PathBuf>,
     /// Put it where a program's cache has it: hf-cache, that of Hugging Face's clients, which then load the model offline
-    #[arg(long, value_name = "hf-cache[=DIR]", value_parser = parse_place, conflicts_with = "output")]
+    #[arg(long, value_name = "hf-cache[=DIR]", value_parser = place::parse, conflicts_with = "output")]
     pub to: Option<Place>,
     /// Only files that match; may be repeated
     #[arg(long, value_name = "GLOB")]
@@ -439,21 +439,6 @@ fn checked_quota(text: &str) -> Result<String, String> {
 fn checked_eviction(text: &str) -> Result<String, String> {
     parse_eviction(text)?;
     Ok(text.to_owned())
-}
-
-/// A cache that another program keeps.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
-    /// That of Hugging Face's clients, in this folder; `None`: where they have it.
-    HfCache(Option<PathBuf>),
-}
-
-fn parse_place(text: &str) -> Result<Place, String> {
-    match text.split_once('=') {
-        None if text == HF_CACHE => Ok(Place::HfCache(None)),
-        Some((HF_CACHE, folder)) if !folder.is_empty() => Ok(Place::HfCache(Some(PathBuf::from(folder)))),
-        _ => Err(format!("{text:?} is no place; there is {HF_CACHE}, or {HF_CACHE}=DIR")),
-    }
 }
 
 /// A time in seconds, minutes, hours or days.
