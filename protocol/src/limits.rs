@@ -58,6 +58,11 @@ pub const PROVIDERS_PER_SWARM: usize = 30;
 /// Peers whose misdeeds are remembered; the oldest are forgotten first. Identities are free to mint, so this must be bounded.
 pub const REMEMBERED_PEERS: usize = 4096;
 
+/// Readers of one blob that is still being fetched whose positions are heeded: more than a client reads with at a time.
+pub const READERS_PER_BLOB: usize = 16;
+/// Blobs of which that is heeded: a client reads eight files at a time; at every choice all readers are looked at.
+pub const BLOBS_READ: usize = 64;
+
 /// Shortest time a request is given. Below this a busy disk looks like a dead peer.
 pub const DEADLINE_MIN: Duration = Duration::from_secs(2);
 /// Longest time a request is given.

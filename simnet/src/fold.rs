@@ -269,6 +269,11 @@ impl Fold for Command {
                 into.number(45 | u64::from(*ends) << 8 | (blobs.len() as u64) << 9);
                 blobs.iter().for_each(|blob| into.blob(blob));
             }
+            Self::Read { blob, at } => {
+                into.number(46 | (at.len() as u64) << 8);
+                into.blob(blob);
+                at.iter().for_each(|group| into.number(*group));
+            }
         }
     }
 }

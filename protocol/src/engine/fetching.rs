@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::mirrors::LOOKS;
 use super::mutant::Mutant;
+use super::reading::{AHEAD_BYTES, HUNGRY_BYTES};
 use super::{Alarm, Engine, Event, FetchOutcome, HangupReason, Misdeed, Output, PeerClass};
 use crate::geometry::{Geometry, Piece, Span};
 use crate::ids::{BlobHash, PeerId, RequestId};
@@ -23,11 +24,11 @@ const STREAM_WINDOW: u64 = 16 * 1024 * 1024;
 const WIDEST_KEPT: (u64, u64) = (31, 32);
 
 /// What to ask for next.
-struct Choice {
-    blob: BlobHash,
-    size: u64,
-    span: Span,
-    probe: bool,
+pub(super) struct Choice {
+    pub(super) blob: BlobHash,
+    pub(super) size: u64,
+    pub(super) span: Span,
+    pub(super) probe: bool,
 }
 
 impl Engine {
@@ -91,6 +92,13 @@ impl Engine {
         if !self.may_ask(peer) {
             return false;
         }
+        if self.rescue_reader(peer) {
+            return true;
+        }
+        if let Some(choice) = self.pick_ahead(peer, HUNGRY_BYTES) {
+            self.request(peer, &choice);
+            return true;
+        }
         if let Some(choice) = self.pick_named(peer) {
             self.request(peer, &choice);
             return true;
@@ -98,7 +106,7 @@ impl Engine {
         if !self.may_ask(peer) {
             return false;
         }
-        if let Some(choice) = self.pick(peer) {
+        if let Some(choice) = self.pick_ahead(peer, AHEAD_BYTES).or_else(|| self.pick(peer)) {
             self.request(peer, &choice);
             return true;
         }
@@ -191,7 +199,7 @@ impl Engine {
         None
     }
 
-    fn request(&mut self, provider: PeerId, choice: &Choice) {
+    pub(super) fn request(&mut self, provider: PeerId, choice: &Choice) {
         let Choice { blob, size, span, probe } = *choice;
         let Some(state) = self.peers.get_mut(&provider) else { return };
         let bytes = Geometry::of(size).bytes_in(span);

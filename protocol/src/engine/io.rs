@@ -98,6 +98,14 @@ pub enum Command {
         /// It is known well enough: nobody need tell us more.
         ends: bool,
     },
+    /// Somebody reads this blob, wanted or about to be, from these groups on: what lies ahead of them comes first. Replaces what was said
+    /// of it before; none: nobody reads it any more.
+    Read {
+        /// The blob.
+        blob: BlobHash,
+        /// The next group that each reader needs.
+        at: Vec<u64>,
+    },
 }
 
 /// How a fetch ended.

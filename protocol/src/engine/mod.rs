@@ -1,7 +1,7 @@
 //! One node's decisions: all swarms, whom to ask, whom to serve, whom to trust. Sans I/O: facts in, wishes out, time as an argument.
 //!
 //! It speaks of spans, never of bytes; it never waits, and bad input from a peer is a strike, never an error. This file holds the state
-//! and the dispatch; what is done about each cause lies in `connections`, `news`, `fetching`, `serving` and `discovery`.
+//! and the dispatch; what is done about each cause lies in `connections`, `news`, `fetching`, `reading`, `serving` and `discovery`.
 
 mod chatter;
 mod claims;
@@ -19,6 +19,7 @@ mod mutant;
 mod neediest;
 mod news;
 mod peer;
+mod reading;
 mod reputation;
 mod serving;
 mod taker;
@@ -46,6 +47,7 @@ use crate::swarm::download::Download;
 use crate::swarm::holders::Holders;
 use crate::swarm::ledger::Ledger;
 use crate::swarm::rate::{Rate, ServiceTime};
+use crate::swarm::readers::Readers;
 use crate::time::Instant;
 use claims::Ours;
 use discovery::Swarm;
@@ -104,6 +106,8 @@ pub struct Engine {
     ready: BTreeSet<PeerId>,
     /// Blobs that peers are to be told we no longer want.
     dropped: BTreeSet<BlobHash>,
+    /// Where somebody reads in what is being fetched.
+    readers: Readers,
     /// What this node is to ask outside its local network for, where it has company there.
     ours: BTreeMap<BlobHash, Ours>,
     /// Not before this are leases looked at again.
@@ -158,6 +162,7 @@ impl Engine {
             ledger: Ledger::default(),
             ready: BTreeSet::new(),
             dropped: BTreeSet::new(),
+            readers: Readers::default(),
             ours: BTreeMap::new(),
             next_review: Instant::START,
             brought_at: Instant::START,
@@ -222,6 +227,7 @@ impl Engine {
             Command::Leave { swarm } => self.leave(swarm),
             Command::Pause { paused } => self.pause(paused),
             Command::Survey { blobs, ends } => self.survey(&blobs, ends),
+            Command::Read { blob, at } => self.read(blob, at),
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod damage;
 mod mirrors;
+mod reading;
 mod survey;
 
 use std::time::Duration;
@@ -420,6 +421,7 @@ fn any_input() -> impl Strategy<Value = Input> {
         1 => blob.clone().prop_map(|blob| Command::Withdraw { blob }),
         1 => any::<bool>().prop_map(|paused| Command::Pause { paused }),
         1 => (blob.clone(), any::<bool>()).prop_map(|(blob, ends)| Command::Survey { blobs: vec![blob], ends }),
+        1 => (blob.clone(), prop::collection::vec(0u64..300, 0..4)).prop_map(|(blob, at)| Command::Read { blob, at }),
     ];
     prop_oneof![
         2 => (from.clone(), prop::sample::select(vec![PeerClass::Wan, PeerClass::Lan, PeerClass::Mirror]))

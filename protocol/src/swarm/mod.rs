@@ -8,6 +8,7 @@ pub mod holders;
 pub mod ledger;
 pub mod piece_picker;
 pub mod rate;
+pub mod readers;
 pub mod rescue;
 pub mod source;
 

@@ -33,6 +33,23 @@ pub fn pick_next(download: &Download, has: &HaveMap, block_bytes: u32, window: u
     Some(extend(download, has, span, groups_in_block(block_bytes.into())))
 }
 
+/// The next span from a reader's group on, no further than `window` bytes ahead of it; `None` if the provider has nothing open there.
+pub fn pick_ahead(download: &Download, has: &HaveMap, block_bytes: u32, reader: u64, window: u64) -> Option<Span> {
+    let geometry = download.geometry()?;
+    let end = geometry.groups().min(reader.saturating_add(window / GROUP_BYTES));
+    let mut from = reader;
+    while from < end {
+        let piece = geometry.piece_span(download.open().first_common(has, geometry.piece_of(from))?)?;
+        let ahead = Span::new(piece.start().max(from), piece.end().min(end))?;
+        if let Some(open) = download.first_open(ahead) {
+            return Some(extend(download, has, open, groups_in_block(block_bytes.into())));
+        }
+        // What is open of the reader's own piece lies behind the reader.
+        from = piece.end();
+    }
+    None
+}
+
 /// The span to ask for of a provider that named this piece; `None` if nothing of it is open.
 pub fn pick_named(download: &Download, has: &HaveMap, block_bytes: u32, piece: Piece) -> Option<Span> {
     let span = download.first_open(download.geometry()?.piece_span(piece)?)?;
@@ -169,6 +186,37 @@ mod tests {
         assert_eq!(next("######.#####", 4), Some(4));
         assert_eq!(next("......######", 4), Some(6));
         assert_eq!(next("...........#", 4), None, "too far ahead: then the rarest will do");
+    }
+
+    #[test]
+    fn what_lies_ahead_of_a_reader_comes_first() {
+        let download = world("#.#~........", "333311111119");
+        let ahead = |has: &str, reader: u64, pieces: u64| {
+            let span = pick_ahead(&download, &drawing::have_map(has), BLOCK, reader, pieces.saturating_mul(BLOCK.into()))?;
+            Some((span.start() / 16, span.end().div_ceil(16)))
+        };
+        let all = "############";
+        assert_eq!(ahead(all, 0, 12), Some((1, 2)));
+        assert_eq!(ahead(all, 2 * 16, 12), Some((4, 5)), "what lies behind it is no concern of this reader");
+        assert_eq!(ahead(all, 2 * 16, 2), None, "all within the window is here or on its way");
+        assert_eq!(ahead(all, 2 * 16, 3), Some((4, 5)));
+        assert_eq!(ahead("#######.....", 7 * 16, 12), None, "the provider has nothing ahead");
+        assert_eq!(ahead("####...#...#", 4 * 16, 12), Some((7, 8)));
+        assert_eq!(ahead(all, 11 * 16 + 15, 12), Some((11, 12)), "in the middle of a piece");
+        assert_eq!(ahead(all, 12 * 16, 12), None, "at the end");
+        assert_eq!(ahead(all, u64::MAX, u64::MAX), None);
+    }
+
+    #[test]
+    fn a_reader_in_a_piece_asks_for_the_rest_of_it() {
+        let mut download = world("............", "111111111111");
+        let ahead = |download: &Download| {
+            pick_ahead(download, &drawing::have_map("############"), BLOCK, 3 * 16 + 5, 1 << 30)
+                .map(|span| (span.start(), span.end()))
+        };
+        assert_eq!(ahead(&download), Some((3 * 16 + 5, 4 * 16 + 5)));
+        download.claim(Span::new(3 * 16 + 5, 4 * 16).unwrap());
+        assert_eq!(ahead(&download), Some((4 * 16, 5 * 16)), "the piece is open behind the reader only");
     }
 
     #[test]

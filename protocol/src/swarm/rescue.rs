@@ -1,6 +1,7 @@
 //! When everything is asked for and a source stands idle: take a span from a slow source (steal), or ask twice for one of the last
 //! (endgame). Pure choice over the ledger.
 
+use crate::geometry::Span;
 use crate::ids::{PeerId, RequestId};
 use crate::limits;
 use crate::swarm::download::Download;
@@ -57,13 +58,36 @@ pub fn rescue<'a>(
     }
 }
 
+/// The request that keeps a reader waiting, if `idle` would bring its span much sooner: the one for the first group from the reader on that is
+/// not here. Nobody takes it over; both are asked, for the slow one may be about to deliver.
+pub fn late_for_reader<'a>(
+    download: &Download,
+    ledger: &Ledger,
+    source_of: impl Fn(PeerId) -> Option<&'a Source>,
+    idle: PeerId,
+    now: Instant,
+    reader: u64,
+) -> Option<RequestId> {
+    let geometry = download.geometry()?;
+    let missing = download.verified().first_gap(Span::new(reader, geometry.groups())?)?.prefix(1);
+    let mut asked = ledger.overlapping(download.blob(), missing).filter(|(_, request)| !request.probe);
+    let (id, request) = asked.next()?;
+    let map = download.map_of(idle)?;
+    let usable = geometry.pieces_touching(request.span).all(|piece| map.contains(piece));
+    if asked.next().is_some() || request.provider == idle || !usable {
+        return None;
+    }
+    let left = source_of(request.provider).map_or(now, |source| source.expected(request.asked_at, now)) - now;
+    let late = left > source_of(idle)?.mean_service() * STEAL_FACTOR && left > limits::DEADLINE_MIN;
+    late.then_some(id)
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
     use std::time::Duration;
 
     use super::*;
-    use crate::geometry::Span;
     use crate::ids::BlobHash;
     use crate::swarm::drawing;
     use crate::wire::HavePieces;
@@ -119,6 +143,22 @@ mod tests {
         assert_eq!(choice("~~~~~~##", "########", 500, 100), None, "not worth it for half a second");
         assert_eq!(choice("~~~~~~##", "########", 9_000, 100), Some(Rescue::Steal(RequestId(5))));
         assert_eq!(choice("~~~~~~##", "########", 9_000, 8_000), None, "the idle one is no faster");
+    }
+
+    fn late(state: &str, fast_has: &str, slow_ms: u64, fast_ms: u64, reader: u64) -> Option<RequestId> {
+        let (download, ledger, sources) = world(state, fast_has, slow_ms, fast_ms);
+        let now = Instant::START + Duration::from_millis(1);
+        late_for_reader(&download, &ledger, |peer| sources.get(&peer), FAST, now, reader)
+    }
+
+    #[test]
+    fn a_reader_does_not_wait_for_a_slow_source() {
+        assert_eq!(late("##~#....", "########", 9_000, 100, 16), Some(RequestId(2)), "though much is still open");
+        assert_eq!(late("##~#.~..", "########", 9_000, 100, 3 * 16), None, "the next bytes are asked of nobody yet");
+        assert_eq!(late("##~#....", "########", 900, 100, 0), None, "it will not be long");
+        assert_eq!(late("##~#....", "########", 9_000, 8_000, 0), None, "the other is no faster");
+        assert_eq!(late("##~#....", "##.#####", 9_000, 100, 0), None, "the other does not have it");
+        assert_eq!(late("####....", "########", 9_000, 100, 8 * 16), None, "at the end");
     }
 
     #[test]
