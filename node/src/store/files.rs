@@ -10,7 +10,9 @@ use std::path::PathBuf;
 use p2pweights_protocol::geometry::{Geometry, Span};
 use p2pweights_protocol::ids::BlobHash;
 use p2pweights_protocol::span_set::SpanSet;
-use p2pweights_protocol::verify::{EncodeError, OutboardBuilder, Remade, encode_span, outboard_bytes, remake_parents};
+use p2pweights_protocol::verify::{
+    EncodeError, OutboardBuilder, Remade, check_span, encode_span, outboard_bytes, remake_parents,
+};
 
 use super::disk::open_file;
 use super::error::{AtPath, StoreError};
@@ -104,6 +106,16 @@ impl BlobFiles {
             Pairs::Filed(Some(outboard)) => encode_span(&self.data, outboard, hash, geometry, span, out),
             Pairs::Filed(None) => encode_span(&self.data, &[][..], hash, geometry, span, out),
             Pairs::Made { data, outboard } => encode_span(&data[..], &outboard[..], hash, geometry, span, out),
+        }
+    }
+
+    /// Proves bytes that were read already.
+    pub(super) fn check_span(&self, span: Span, bytes: &[u8]) -> Result<(), EncodeError> {
+        let (hash, geometry) = (self.hash, self.geometry);
+        match &self.pairs {
+            Pairs::Filed(Some(outboard)) => check_span(bytes, outboard, hash, geometry, span),
+            Pairs::Filed(None) => check_span(bytes, &[][..], hash, geometry, span),
+            Pairs::Made { outboard, .. } => check_span(bytes, &outboard[..], hash, geometry, span),
         }
     }
 

@@ -92,7 +92,7 @@ impl BlobReader {
         self.check(span)?;
         match self.files.encode_span(span, out) {
             Ok(()) => {
-                self.uses.touch(&self.slot);
+                self.touch();
                 Ok(())
             }
             Err(EncodeError::Write(error)) => Err(ReadError::Write(error)),
@@ -103,6 +103,15 @@ impl BlobReader {
                 Err(ReadError::Damaged { span: damaged })
             }
         }
+    }
+
+    pub(super) fn slot(&self) -> &Arc<Slot> {
+        &self.slot
+    }
+
+    /// It is of use now.
+    pub(super) fn touch(&self) {
+        self.uses.touch(&self.slot);
     }
 
     pub(super) fn is_reference(&self) -> bool {

@@ -50,13 +50,7 @@ pub fn encode_span(
     let (mut data, mut pairs) = (Window::of(data), Window::of(outboard));
     while let Some(step) = walk.step() {
         let bytes = match step {
-            Step::Parent { outboard_offset, levels } => {
-                // Everything below a parent lies just before it, so one read gets it all; higher up it is far apart.
-                let below = if levels < PAIR_LEVELS { (1u64 << levels) * 2 - 2 } else { 0 };
-                let start = outboard_offset.saturating_sub(below * PAIR_BYTES);
-                let after = outboard_offset + PAIR_BYTES;
-                pairs.read(outboard_offset..after, start..after).map_err(EncodeError::Read)?
-            }
+            Step::Parent { outboard_offset, levels } => pairs.pair(outboard_offset, levels).map_err(EncodeError::Read)?,
             Step::Leaf { offset, bytes } => {
                 let leaf = offset..offset + bytes as u64;
                 let ahead = offset..leaf.end.max(end.min(offset + DATA_WINDOW as u64));
@@ -77,15 +71,24 @@ pub fn encode_span(
 }
 
 /// The part of a file that was read last.
-struct Window<R> {
+pub(super) struct Window<R> {
     file: R,
     start: u64,
     bytes: Vec<u8>,
 }
 
 impl<R: ReadAt> Window<R> {
-    fn of(file: R) -> Self {
+    pub(super) fn of(file: R) -> Self {
         Self { file, start: 0, bytes: Vec::new() }
+    }
+
+    /// The pair of hashes at this place of an outboard, above so many levels of others; less if the file ends before.
+    pub(super) fn pair(&mut self, outboard_offset: u64, levels: u32) -> io::Result<&[u8]> {
+        // Everything below a parent lies just before it, so one read gets it all; higher up it is far apart.
+        let below = if levels < PAIR_LEVELS { (1u64 << levels) * 2 - 2 } else { 0 };
+        let start = outboard_offset.saturating_sub(below * PAIR_BYTES);
+        let after = outboard_offset + PAIR_BYTES;
+        self.read(outboard_offset..after, start..after)
     }
 
     /// The bytes of `wanted`, fewer if the file ends before; reads `ahead`, of which it is a part, unless it is there already.

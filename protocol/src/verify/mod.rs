@@ -4,6 +4,7 @@
 //! module that knows bao-tree. An encoded span is the pre-order walk of the part of the hash tree that leads to its groups: 64 bytes a
 //! parent, then 16 KiB a leaf, with no size prefix (the size comes from whoever names the blob, and the last group proves it).
 
+mod check;
 mod decode;
 mod encode;
 mod outboard;
@@ -14,6 +15,7 @@ mod walk;
 
 use bao_tree::{BaoTree, BlockSize, ChunkNum, ChunkRanges, TreeNode};
 
+pub use self::check::check_span;
 pub use self::decode::{DecodeError, Feed, SpanSink, decode_span};
 pub use self::encode::{EncodeError, encode_span};
 pub use self::outboard::{OutboardBuilder, OutboardError, write_outboard};
