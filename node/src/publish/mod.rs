@@ -139,7 +139,7 @@ pub fn publish(store: &Store, request: &PublishRequest, events: &mpsc::Sender<Pu
     let link = link.clone().with_name(&pinned.name).unwrap_or(link);
     let published =
         Published { hash: hash.to_string(), link: link.to_string(), files: files.len(), bytes: manifest.total_bytes() };
-    store.add_manifest(pinned)?;
+    store.add_newest_manifest(pinned)?;
     Ok(Outcome { published, blobs: blobs.into_iter().chain([hash]).collect() })
 }
 
@@ -155,6 +155,7 @@ pub fn pin(hash: BlobHash, manifest: &Manifest, fallback: Option<&str>) -> PinRe
         bytes: manifest.total_bytes(),
         pinned: false,
         imported: None,
+        order: 0,
         other: serde_json::Map::new(),
     }
 }

@@ -32,6 +32,9 @@ pub struct PinRecord {
     /// Where an import took it from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub imported: Option<ImportRecord>,
+    /// When it was first kept, or last published: greater is later. A count and no clock.
+    #[serde(default)]
+    pub order: u64,
     /// What a newer version of this program knows besides.
     #[serde(flatten)]
     pub other: serde_json::Map<String, serde_json::Value>,
@@ -64,11 +67,27 @@ pub(super) fn read_all(layout: &Layout) -> Result<BTreeMap<BlobHash, PinRecord>,
 }
 
 impl Store {
-    /// Keeps a manifest, durably. The record of one that is kept already is replaced; what was pinned or imported stays so.
-    pub fn add_manifest(&self, mut pin: PinRecord) -> Result<(), StoreError> {
-        if let Some(known) = locked(&self.shared.pins).get(&pin.manifest) {
-            pin.pinned |= known.pinned;
-            pin.imported = pin.imported.or_else(|| known.imported.clone());
+    /// Keeps a manifest, durably. The record of one that is kept already is replaced; what was pinned or imported
+    /// stays so, and its place in the order.
+    pub fn add_manifest(&self, pin: PinRecord) -> Result<(), StoreError> {
+        let order = locked(&self.shared.pins).get(&pin.manifest).map(|known| known.order);
+        self.add_manifest_at(pin, order)
+    }
+
+    /// The same, and it is the newest from now on.
+    pub fn add_newest_manifest(&self, pin: PinRecord) -> Result<(), StoreError> {
+        self.add_manifest_at(pin, None)
+    }
+
+    fn add_manifest_at(&self, mut pin: PinRecord, order: Option<u64>) -> Result<(), StoreError> {
+        {
+            let pins = locked(&self.shared.pins);
+            if let Some(known) = pins.get(&pin.manifest) {
+                pin.pinned |= known.pinned;
+                pin.imported = pin.imported.or_else(|| known.imported.clone());
+            }
+            let newest = || pins.values().map(|known| known.order).max().unwrap_or(0);
+            pin.order = order.unwrap_or_else(|| newest() + 1);
         }
         self.set_manifest(pin)
     }
@@ -92,6 +111,12 @@ impl Store {
         let kept = locked(&self.shared.pins).remove(&manifest).is_some();
         self.shared.settle(manifest);
         Ok(kept)
+    }
+
+    /// The manifests kept: hash, name, revision, and place in the order.
+    pub fn manifest_names(&self) -> Vec<(BlobHash, String, Option<String>, u64)> {
+        let name = |pin: &PinRecord| (pin.manifest, pin.name.clone(), pin.revision.clone(), pin.order);
+        locked(&self.shared.pins).values().map(name).collect()
     }
 
     /// The manifests kept, by hash.

@@ -427,6 +427,7 @@ impl World {
 
 fn pin(peer: &Peer) -> PinRecord {
     PinRecord {
+        order: 0,
         manifest: peer.hash,
         name: format!("model of {} bytes", peer.size()),
         revision: None,
