@@ -15,7 +15,7 @@ use p2pweights_protocol::manifest::MirrorUrl;
 
 pub use self::import::ImportArguments;
 pub use self::place::Place;
-use crate::settings::{parse_api, parse_cap, parse_eviction, parse_network, parse_quota};
+use crate::settings::{parse_api, parse_cap, parse_eviction, parse_gateway, parse_network, parse_quota};
 
 /// What a link begins with.
 const LINK_SCHEME: &str = "p2pweights:";
@@ -227,6 +227,9 @@ pub struct NodeArguments {
     /// Where the local API listens, or `off` [default: 127.0.0.1:0, a free port]
     #[arg(long, value_name = "ADDR:PORT", value_parser = checked_api)]
     pub api: Option<String>,
+    /// Where the Hugging Face endpoint for programs on this machine listens, or `off` [default: 127.0.0.1:8787, if free]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = checked_gateway)]
+    pub gateway: Option<String>,
     /// Also stop when standard input ends: such a node can't outlive the program that started it
     #[arg(long, hide = true)]
     pub stop_with_stdin: bool,
@@ -458,6 +461,11 @@ fn parse_age(text: &str) -> Result<std::time::Duration, String> {
 
 fn checked_api(text: &str) -> Result<String, String> {
     parse_api(text)?;
+    Ok(text.to_owned())
+}
+
+fn checked_gateway(text: &str) -> Result<String, String> {
+    parse_gateway(text)?;
     Ok(text.to_owned())
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
 
+use crate::gateway::GatewayConfig;
 use crate::net::BulkPath;
 use crate::upkeep::Eviction;
 
@@ -65,6 +66,8 @@ pub struct NodeConfig {
     pub mdns: bool,
     /// Where the local API listens; `None` for no API. Default a free port on loopback.
     pub api: Option<SocketAddr>,
+    /// The Hugging Face endpoint for programs on this machine; `None` for none, the default: a node that lives for one command needs none.
+    pub gateway: Option<GatewayConfig>,
     /// Bytes of free disk that are never used. Default 256 MiB: room for the index and the rest of the system.
     pub reserve_bytes: u64,
     /// Most bytes that the data dir takes on its disk, as `du` counts it: blobs, index, everything. Default none: a disk of its own is
@@ -122,6 +125,7 @@ impl NodeConfig {
             network: DEFAULT_NETWORK.to_owned(),
             mdns: true,
             api: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
+            gateway: None,
             reserve_bytes: 256 * 1024 * 1024,
             quota_bytes: None,
             eviction: Eviction::Off,

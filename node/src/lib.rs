@@ -4,6 +4,7 @@
 //! reads the engine's clock (`clock.rs`). Prints nothing and knows no command line.
 
 pub mod config;
+pub mod gateway;
 pub mod identity;
 pub mod net;
 pub mod node;
@@ -23,6 +24,7 @@ mod import;
 mod inventory;
 mod mend;
 mod mirrors;
+mod names;
 mod peer_name;
 mod publish;
 mod scrub;

@@ -1,7 +1,8 @@
 //! A node: store, network, driver and local API, started together and shut down in order.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
 
 use p2pweights_protocol::engine::{Command, Input};
 use p2pweights_protocol::ids::{BlobHash, PeerId};
@@ -16,6 +17,7 @@ use crate::config::NodeConfig;
 use crate::driver::{Driver, DriverHandle, FlightFile};
 use crate::failure::phrase;
 use crate::fetch;
+use crate::gateway::Gateway;
 use crate::identity;
 use crate::import;
 use crate::inventory;
@@ -48,6 +50,7 @@ pub const AGENT: &str = concat!("p2pweights/", env!("CARGO_PKG_VERSION"));
 pub struct Node {
     core: Arc<Core>,
     api: Option<Server>,
+    gateway: Option<Gateway>,
     driver: tokio::task::JoinHandle<()>,
     config: NodeConfig,
 }
@@ -73,6 +76,8 @@ pub struct Core {
     pub(crate) upkeep: UpkeepConfig,
     /// Who makes room has it: one at a time.
     pub(crate) upkeep_turn: Semaphore,
+    /// Where the gateway listens, once it does.
+    gateway: OnceLock<SocketAddr>,
 }
 
 /// Runs something that touches the disk on a blocking thread.
@@ -144,16 +149,25 @@ impl Node {
             mirror_client: OnceCell::new(),
             upkeep: UpkeepConfig::of(&config),
             upkeep_turn: Semaphore::new(1),
+            gateway: OnceLock::new(),
         });
         let api = match config.api {
             None => None,
             Some(address) => Some(Server::start(Arc::clone(&core), address, &config.data_dir).await?),
         };
+        let gateway = match &config.gateway {
+            None => None,
+            Some(gateway) => Gateway::start(&core, gateway, config.shutdown_timeout).await?,
+        };
+        if let Some(gateway) = &gateway {
+            // It is set only here.
+            let _ = core.gateway.set(gateway.address());
+        }
         core.offer_all().await?;
         core.look_after_the_store(&config);
         let keeping = Arc::clone(&core);
         core.tasks.spawn(async move { keeping.keep_up().await });
-        Ok(Self { core, api, driver, config })
+        Ok(Self { core, api, gateway, driver, config })
     }
 
     /// What the node's parts share.
@@ -169,8 +183,11 @@ impl Node {
 
     /// Stops serving and fetching, makes durable what has arrived, closes the store.
     pub async fn shutdown(self) {
-        let Self { core, api, driver, config } = self;
+        let Self { core, api, gateway, driver, config } = self;
         core.stop.cancel();
+        if let Some(gateway) = gateway {
+            gateway.shutdown().await;
+        }
         if let Some(api) = api {
             api.shutdown(config.shutdown_timeout).await;
         }
@@ -419,6 +436,7 @@ impl Core {
             network: self.network.clone(),
             listen: net.as_ref().map_or_else(Vec::new, listen),
             api,
+            gateway: self.gateway.get().map(ToString::to_string),
             uptime_s: self.clock.uptime().as_secs(),
             connected: net.as_ref().map_or(0, |net| net.peers.len()),
             dht_peers: net.as_ref().map_or(0, |net| net.dht_peers),

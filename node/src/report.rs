@@ -371,6 +371,9 @@ pub struct StatusReport {
     pub listen: Vec<String>,
     /// Where the local API listens.
     pub api: Option<String>,
+    /// Where the gateway listens.
+    #[serde(default)]
+    pub gateway: Option<String>,
     /// Seconds since start.
     pub uptime_s: u64,
     /// Peers connected.

@@ -258,6 +258,7 @@ impl Offline {
                 network,
                 listen: Vec::new(),
                 api: None,
+                gateway: None,
                 uptime_s: 0,
                 connected: 0,
                 dht_peers: 0,

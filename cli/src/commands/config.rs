@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::failure::CommandError;
 use crate::output::{Output, table};
-use crate::settings::{Key, Origin, Settings};
+use crate::settings::{Key, OFF, Origin, Settings};
 
 #[derive(Serialize)]
 struct ConfigReport<'a> {
@@ -44,11 +44,12 @@ fn value(settings: &Settings, key: Key) -> serde_json::Value {
     let texts = settings.texts(key);
     let rate = |cap: Option<NonZeroU64>| cap.map(NonZeroU64::get).into();
     match key {
-        Key::Listen | Key::Bootstrap | Key::ShareGated | Key::Paths => texts.into(),
+        Key::Listen | Key::Bootstrap | Key::ShareGated | Key::Paths | Key::GatewayHosts | Key::GatewayModels => texts.into(),
         Key::Mdns => settings.node.mdns.into(),
         Key::StorageReserve => settings.node.reserve_bytes.into(),
         Key::ScrubPeriod => settings.node.scrub_period.map(|period| period.as_secs()).into(),
         Key::ScrubRate => rate(settings.node.scrub_rate),
+        Key::GatewayListen => texts.into_iter().find(|text| text != OFF).into(),
         Key::Api => settings.node.api.map(|address| address.to_string()).into(),
         Key::StorageQuota => settings.node.quota_bytes.into(),
         Key::StorageHigh => settings.node.watermarks.high.into(),

@@ -2,6 +2,7 @@
 
 use std::io::Read;
 
+use p2pweights_node::config::NodeConfig;
 use p2pweights_node::node::Node;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
@@ -21,16 +22,22 @@ pub struct Ready {
     pub listen: Vec<String>,
     /// Where the local API listens.
     pub api: Option<String>,
+    /// The address that programs take as their Hugging Face endpoint.
+    #[serde(default)]
+    pub gateway: Option<String>,
 }
 
 pub async fn run(output: Output, settings: Settings, stop_with_stdin: bool) -> Result<(), CommandError> {
     let mut interrupts = Interrupts::listen()?;
+    let gateway = settings.gateway_of_node();
+    let config = NodeConfig { gateway, ..settings.node };
     let node = tokio::select! {
-        started = Node::start(settings.node) => started?,
+        started = Node::start(config) => started?,
         () = interrupts.wait() => return Ok(()),
     };
     let status = node.status().await;
-    let announced = announce(output, Ready { peer_id: status.peer_id, listen: status.listen, api: status.api });
+    let gateway = status.gateway.map(|address| format!("http://{address}"));
+    let announced = announce(output, Ready { peer_id: status.peer_id, listen: status.listen, api: status.api, gateway });
     if announced.is_ok() {
         tokio::select! {
             () = interrupts.wait() => {}
@@ -47,6 +54,8 @@ fn announce(output: Output, ready: Ready) -> Result<(), CommandError> {
         let mut lines = vec![format!("peer id  {}", ready.peer_id)];
         lines.extend(ready.listen.iter().map(|address| format!("listen   {address}")));
         lines.push(format!("api      {}", ready.api.as_deref().unwrap_or("off")));
+        let gateway = ready.gateway.as_ref().map_or_else(|| "off".to_owned(), |gateway| format!("HF_ENDPOINT={gateway}"));
+        lines.push(format!("gateway  {gateway}"));
         lines.push("ready    Ctrl-C stops".to_owned());
         lines
     })

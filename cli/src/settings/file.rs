@@ -73,7 +73,13 @@ fn collect(table: &DeTable<'_>, prefix: &str, line_at: &impl Fn(usize) -> usize,
             message: format!("unknown key `{full}`"),
             hint: Some(format!("the nearest known key is `{}`; all of them: {}", Key::nearest(&full).name(), all_names())),
         })?;
-        let texts = texts(value).map_err(|kind| Fault { line, message: format!("`{full}` can't be {kind}"), hint: None })?;
+        let read = match value.get_ref() {
+            DeValue::Table(inner) if key.is_table() => {
+                inner.iter().map(|(name, value)| Ok(format!("{}={}", name.get_ref(), scalar(value)?))).collect()
+            }
+            _ => texts(value),
+        };
+        let texts = read.map_err(|kind| Fault { line, message: format!("`{full}` can't be {kind}"), hint: None })?;
         entries.push(Entry { key, texts, line });
     }
     Ok(())
@@ -116,6 +122,14 @@ mod tests {
             seen,
             [(2, "network", "lab".to_owned()), (3, "listen", "a+b".to_owned()), (9, "storage.reserve", "1GiB".to_owned())]
         );
+    }
+
+    #[test]
+    fn a_table_of_names_is_one_setting() {
+        let entries = parse("[gateway.models]\n\"org/m\" = \"aa\"\n\"org/m@v1.0\" = \"bb\"\n").unwrap();
+        assert_eq!(entries.len(), 1);
+        assert_eq!((entries[0].key, entries[0].texts.join(" ")), (Key::GatewayModels, "org/m=aa org/m@v1.0=bb".to_owned()));
+        assert_eq!(parse("[gateway.models]\nx = { y = 1 }\n").unwrap_err().message, "`gateway.models` can't be a table");
     }
 
     #[test]

@@ -15,6 +15,12 @@ pub enum Key {
     Mdns,
     /// Where the local API listens.
     Api,
+    /// Where the gateway listens.
+    GatewayListen,
+    /// By which names it is called.
+    GatewayHosts,
+    /// Which models it may look for.
+    GatewayModels,
     /// Free disk that is never used.
     StorageReserve,
     /// How often everything that is held is read again.
@@ -66,6 +72,9 @@ impl Key {
         Self::Network,
         Self::Mdns,
         Self::Api,
+        Self::GatewayListen,
+        Self::GatewayHosts,
+        Self::GatewayModels,
         Self::StorageReserve,
         Self::ScrubPeriod,
         Self::ScrubRate,
@@ -97,6 +106,9 @@ impl Key {
             Self::Network => "network",
             Self::Mdns => "mdns",
             Self::Api => "api",
+            Self::GatewayListen => "gateway.listen",
+            Self::GatewayHosts => "gateway.hosts",
+            Self::GatewayModels => "gateway.models",
             Self::StorageReserve => "storage.reserve",
             Self::ScrubPeriod => "storage.scrub_period",
             Self::ScrubRate => "storage.scrub_rate",
@@ -127,7 +139,12 @@ impl Key {
 
     /// Whether it takes several values: an array in a config file, separated by commas in the environment.
     pub fn is_list(self) -> bool {
-        matches!(self, Self::Listen | Self::Bootstrap | Self::ShareGated | Self::Paths)
+        matches!(self, Self::Listen | Self::Bootstrap | Self::ShareGated | Self::Paths | Self::GatewayHosts) || self.is_table()
+    }
+
+    /// Whether it is a table of names and values in a config file; elsewhere its items are `name=value`.
+    pub fn is_table(self) -> bool {
+        matches!(self, Self::GatewayModels)
     }
 
     /// The key of that name in a config file.

@@ -2,6 +2,7 @@
 //! Every source hands over texts, and one place reads them: a value means the same wherever it is written.
 
 mod file;
+mod gateway;
 mod key;
 mod storage;
 
@@ -18,13 +19,15 @@ use serde::{Serialize, Serializer};
 
 use crate::failure::CommandError;
 use crate::size;
+use gateway::GatewaySettings;
+pub use gateway::parse_gateway;
 pub use key::Key;
 pub use storage::{parse_eviction, parse_quota};
 
 /// Names the config file in the environment.
 const CONFIG_VARIABLE: &str = "P2PWEIGHTS_CONFIG";
 /// What stands for no value where a setting has one otherwise.
-const OFF: &str = "off";
+pub const OFF: &str = "off";
 /// The longest network name: it stands in every protocol name.
 const MAX_NETWORK_LENGTH: usize = 32;
 
@@ -77,6 +80,8 @@ pub struct Flags {
 pub struct Settings {
     /// The values.
     pub node: NodeConfig,
+    /// What only a node that stays has.
+    gateway: GatewaySettings,
     /// The config file, if one was read.
     pub file: Option<PathBuf>,
     origins: [Origin; Key::ALL.len()],
@@ -85,8 +90,12 @@ pub struct Settings {
 impl Settings {
     /// Reads all sources.
     pub fn resolve(flags: &Flags) -> Result<Self, CommandError> {
-        let mut settings =
-            Self { node: NodeConfig::new(default_data_dir()?), file: None, origins: [const { Origin::Default }; Key::ALL.len()] };
+        let mut settings = Self {
+            node: NodeConfig::new(default_data_dir()?),
+            gateway: GatewaySettings::default(),
+            file: None,
+            origins: [const { Origin::Default }; Key::ALL.len()],
+        };
         if let Some((path, required)) = config_path(flags.config.as_deref())
             && let Some(entries) = file::read(&path, required)?
         {
@@ -125,6 +134,9 @@ impl Settings {
             Key::Network => vec![node.network.clone()],
             Key::Mdns => vec![node.mdns.to_string()],
             Key::Api => vec![node.api.map_or_else(|| OFF.to_owned(), |address| address.to_string())],
+            Key::GatewayListen => vec![self.gateway.listen.map_or_else(|| OFF.to_owned(), |address| address.to_string())],
+            Key::GatewayHosts => self.gateway.config.hosts.clone(),
+            Key::GatewayModels => gateway::models_texts(&self.gateway.config.models),
             Key::StorageReserve => vec![size_text(node.reserve_bytes)],
             Key::ScrubPeriod => {
                 vec![node.scrub_period.map_or_else(|| OFF.to_owned(), |period| size::exact_duration(period.as_secs()))]
@@ -169,6 +181,11 @@ impl Settings {
             Key::Network => node.network = parse_network(single()?)?,
             Key::Mdns => node.mdns = parse_switch(single()?)?,
             Key::Api => node.api = parse_api(single()?)?,
+            Key::GatewayListen => self.gateway.listen = parse_gateway(single()?)?,
+            Key::GatewayHosts => {
+                self.gateway.config.hosts = texts.iter().map(|text| gateway::parse_host(text)).collect::<Result<_, _>>()?;
+            }
+            Key::GatewayModels => self.gateway.config.models = gateway::parse_models(texts)?,
             Key::StorageReserve => node.reserve_bytes = size::parse(single()?)?,
             Key::ScrubPeriod => node.scrub_period = parse_period(single()?)?,
             Key::ScrubRate => node.scrub_rate = parse_scrub_rate(single()?)?,

@@ -5,6 +5,8 @@
 
 mod failures;
 mod full_disk;
+mod gateway;
+mod http;
 mod hub;
 mod import;
 mod journey;

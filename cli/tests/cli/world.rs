@@ -60,6 +60,7 @@ impl World {
             .env("P2PWEIGHTS_NETWORK", &self.network)
             .env("P2PWEIGHTS_LISTEN", LISTEN)
             .env("P2PWEIGHTS_MDNS", "false")
+            .env("P2PWEIGHTS_GATEWAY_LISTEN", "off")
             .arg("--data-dir")
             .arg(self.path(data_dir))
             .current_dir(self.folder.path());

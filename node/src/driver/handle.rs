@@ -118,6 +118,7 @@ pub(super) enum Order {
 pub struct DriverHandle {
     orders: mpsc::Sender<Order>,
     changes: watch::Receiver<u64>,
+    arrivals: watch::Receiver<u64>,
     activity: Arc<AtomicU64>,
 }
 
@@ -127,8 +128,13 @@ pub struct DriverHandle {
 pub struct Stopped;
 
 impl DriverHandle {
-    pub(super) fn new(orders: mpsc::Sender<Order>, changes: watch::Receiver<u64>, activity: Arc<AtomicU64>) -> Self {
-        Self { orders, changes, activity }
+    pub(super) fn new(
+        orders: mpsc::Sender<Order>,
+        changes: watch::Receiver<u64>,
+        arrivals: watch::Receiver<u64>,
+        activity: Arc<AtomicU64>,
+    ) -> Self {
+        Self { orders, changes, arrivals, activity }
     }
 
     /// Grows whenever payload has gone in or out: whether others want the disk.
@@ -210,6 +216,11 @@ impl DriverHandle {
         let (reply, answer) = oneshot::channel();
         self.orders.send(Order::Overview { reply }).await.map_err(|_| Stopped)?;
         answer.await.map_err(|_| Stopped)
+    }
+
+    /// Changes whenever groups were verified and written, of whatever blob: when a reader that waits does well to look again.
+    pub fn arrivals(&self) -> watch::Receiver<u64> {
+        self.arrivals.clone()
     }
 
     /// Changes whenever a blob is complete, a size is proved or fetching is paused: when it is worth looking again.

@@ -62,6 +62,8 @@ pub struct Driver {
     transfers: Transfers,
     orders: mpsc::Receiver<Order>,
     changes: watch::Sender<u64>,
+    /// Grows whenever groups were verified and written.
+    arrivals: watch::Sender<u64>,
     /// Grows whenever payload has gone in or out.
     activity: Arc<AtomicU64>,
     /// Facts that came about while acting on a wish.
@@ -93,6 +95,7 @@ impl Driver {
         let config = EngineConfig { me: Some(me), ..EngineConfig::default() };
         let (sender, orders) = mpsc::channel(ORDERS);
         let (changes, changed) = watch::channel(0);
+        let (arrivals, arrived) = watch::channel(0);
         let activity = Arc::new(AtomicU64::new(0));
         let mirrors = Mirrors::new(net.parents_connector());
         let driver = Self {
@@ -103,6 +106,7 @@ impl Driver {
             transfers,
             orders,
             changes,
+            arrivals,
             activity: Arc::clone(&activity),
             inputs: VecDeque::new(),
             asked: BTreeMap::new(),
@@ -116,7 +120,7 @@ impl Driver {
             questions: Questions::default(),
             mirrors,
         };
-        (driver, DriverHandle::new(sender, changed, activity))
+        (driver, DriverHandle::new(sender, changed, arrived, activity))
     }
 
     /// Runs until stopped; then ends all transfers and makes durable what has arrived.
@@ -192,6 +196,9 @@ impl Driver {
                     self.count(request, verified_groups);
                     self.transfers.ended(request, outcome);
                     self.inputs.extend(self.mirrors.ended(self.clock.now(), request, outcome));
+                    if verified_groups > 0 {
+                        self.arrivals.send_modify(|generation| *generation += 1);
+                    }
                 }
                 if let Input::SpanLost { blob, .. } = input {
                     self.watched.change(blob);

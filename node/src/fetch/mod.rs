@@ -2,6 +2,7 @@
 
 mod chosen;
 mod destination;
+mod errand;
 mod hf_cache;
 mod mirrors;
 mod pull;
@@ -23,6 +24,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 pub(crate) use self::chosen::{Chosen, chosen};
+pub use self::errand::{blob, manifest};
 use self::hf_cache::CachePlaces;
 use self::pull::Pull;
 use self::watched::Watched;
@@ -77,17 +79,7 @@ pub async fn fetch(core: &Arc<Core>, request: &FetchRequest, events: &mpsc::Send
         () = events.closed() => Err(Failure::new(FailureKind::Interrupted, "nobody waits for the result any more")),
         () = core.stop.cancelled() => Err(Failure::new(FailureKind::Interrupted, "the node is shutting down")),
     };
-    // However it ended: the swarm is left, and what has arrived is made durable. Fails only when the driver has stopped, and then both
-    // are done already.
-    let _ = core.driver.leave(swarm).await;
-    watched.end().await;
-    // Many blobs are looked at when their room is given back.
-    let room = std::mem::take(&mut *locked(&fetching.room));
-    let give_back = move || {
-        drop(room);
-        Ok(())
-    };
-    blocking(give_back).await?;
+    fetching.end(watched).await?;
     // Told last: a fetch that begins when this one has ended counts its own deliveries only.
     events.send(result?).await.map_err(|_| Failure::new(FailureKind::Interrupted, "nobody waits for the result any more"))
 }
@@ -108,6 +100,20 @@ struct Fetching<'a> {
 }
 
 impl Fetching<'_> {
+    /// However it ended: the swarm is left, and what has arrived is made durable.
+    async fn end(&self, watched: Watched<'_>) -> Result<(), Failure> {
+        // Fails only when the driver has stopped, and then both are done already.
+        let _ = self.core.driver.leave(self.swarm).await;
+        watched.end().await;
+        // Many blobs are looked at when their room is given back.
+        let room = std::mem::take(&mut *locked(&self.room));
+        let give_back = move || {
+            drop(room);
+            Ok(())
+        };
+        blocking(give_back).await
+    }
+
     /// Returns the last event.
     async fn run(&self, link: &Link, chosen: &Chosen, watched: &Watched<'_>) -> Result<FetchEvent, Failure> {
         if self.core.network() != link.network().unwrap_or(self.core.network()) {

@@ -210,7 +210,7 @@ impl Importing<'_> {
             let encoded = manifest.encode();
             let _room = store.promise(&[Need::of(hash, encoded.len() as u64)])?;
             // Before the blobs: without it a node that starts again would take them for anybody's.
-            store.add_manifest(record)?;
+            store.add_newest_manifest(record)?;
             intakes.adopt(&ours)?;
             if manifest.shards().iter().any(|shard| shard.size() == 0) {
                 store.put_bytes(b"")?;

@@ -158,7 +158,8 @@ pub struct NodeProcess {
 impl NodeProcess {
     /// Starts it.
     pub fn spawn(program: &Program, workspace: &Workspace, label: &str, bootstrap: Option<&str>) -> Result<Self, CommandError> {
-        let mut arguments: Vec<OsString> = ["node", "--no-mdns", "--stop-with-stdin"].map(OsString::from).to_vec();
+        let mut arguments: Vec<OsString> =
+            ["node", "--no-mdns", "--stop-with-stdin", "--gateway", "off"].map(OsString::from).to_vec();
         for address in LISTEN {
             arguments.extend(["--listen".into(), address.into()]);
         }
@@ -167,7 +168,7 @@ impl NodeProcess {
         }
         let mut child = program.spawn(label, &workspace.folder(label), &arguments)?;
         let lines = lines_of(&mut child)?;
-        let ready = Ready { peer_id: String::new(), listen: Vec::new(), api: None };
+        let ready = Ready { peer_id: String::new(), listen: Vec::new(), api: None, gateway: None };
         Ok(Self { label: label.to_owned(), ready, stdin: child.stdin.take(), child, lines })
     }
 

@@ -163,7 +163,7 @@ impl Lab {
 
 impl Source {
     fn start(&mut self, lab: &Lab) -> Result<(), String> {
-        let mut arguments = vec!["node"];
+        let mut arguments = vec!["node", "--gateway", "off"];
         // Whoever was told its address finds it there again.
         let listen = self.address.split("/p2p/").next().unwrap_or_default().to_owned();
         if !listen.is_empty() {

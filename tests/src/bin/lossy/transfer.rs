@@ -83,7 +83,7 @@ impl Stage {
         // Should this program be killed, its pipe ends, and the node with it.
         provider
             .stdin(Stdio::piped())
-            .args(["node", "--stop-with-stdin", "--api", "off"])
+            .args(["node", "--stop-with-stdin", "--api", "off", "--gateway", "off"])
             .env("P2PWEIGHTS_LISTEN", listen)
             .stdout(Stdio::piped());
         let mut provider = Running::spawn(provider)?;
