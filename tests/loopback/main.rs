@@ -4,6 +4,7 @@ mod caps;
 mod company;
 mod damage;
 mod flight;
+mod gateway;
 mod hostile;
 mod introductions;
 mod journeys;
