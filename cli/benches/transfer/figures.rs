@@ -108,6 +108,10 @@ pub enum Key {
     IdleCpu,
     BadSources,
     Restart,
+    GatewayHeld,
+    GatewayCold,
+    GatewayFirst,
+    GatewayMemory,
 }
 
 fn targets() -> Vec<Target> {
@@ -128,6 +132,10 @@ fn targets() -> Vec<Target> {
         (Key::IdleCpu, "idle node with 1,000 published files: processor", AtMost(0.5), "% of a core"),
         (Key::Restart, "restart over 10,000 blobs with 1 TB, with and without index", AtMost(3.0), "s"),
         (Key::BadSources, "honest sources among four that stall, drip, reset, flood", AtLeast(0.85), "× the honest ones alone"),
+        (Key::GatewayHeld, "gateway: one GET of a file that is held, proved", AtLeast(0.7), "× nginx"),
+        (Key::GatewayCold, "gateway that holds nothing, two peers", AtLeast(0.8), "× a fetch of the same"),
+        (Key::GatewayFirst, "the same: until the first byte", AtMost(2.0), "s"),
+        (Key::GatewayMemory, "gateway: peak memory with 100 readers at once", AtMost(200.0), "MB"),
     ]
     .into_iter()
     .map(|(key, what, bound, unit)| Target { key, what, bound, unit, figure: None })

@@ -143,7 +143,7 @@ impl Lab {
         command.env_clear().env("HOME", &self.folder).current_dir(&self.folder);
         command.env("P2PWEIGHTS_LISTEN", LISTEN).env("P2PWEIGHTS_MDNS", "false").env("P2PWEIGHTS_NETWORK", "bench");
         // What is measured is the transfer.
-        command.env("P2PWEIGHTS_STORAGE_SCRUB_PERIOD", "off");
+        command.env("P2PWEIGHTS_STORAGE_SCRUB_PERIOD", "off").env("P2PWEIGHTS_GATEWAY_LISTEN", "off");
         command.arg("--data-dir").arg(self.path(data_dir)).arg("--json");
         command
     }

@@ -5,6 +5,7 @@
 
 mod chart;
 mod figures;
+mod http;
 mod hub;
 mod lab;
 mod machine;
@@ -82,6 +83,7 @@ fn play(role: &[&str]) -> Outcome {
     yardstick::play(role)
         .or_else(|| vices::play(role))
         .or_else(|| hub::play(role))
+        .or_else(|| http::play(role))
         .unwrap_or_else(|| Err(format!("no role {role:?}").into()))
 }
 

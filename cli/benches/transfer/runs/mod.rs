@@ -1,6 +1,7 @@
 //! The benches, one noun a file.
 
 mod bad_sources;
+mod gateway;
 mod idle;
 mod import;
 mod memory;
@@ -30,6 +31,7 @@ pub const ALL: [(&str, Run); 12] = [
     ("small-files", small_files::run),
     ("bad-sources", bad_sources::run),
     ("restart", restart::run),
+    ("gateway", gateway::run),
     ("memory", memory::run),
     ("idle", idle::run),
 ];
