@@ -65,7 +65,7 @@ pub enum Key {
 
 impl Key {
     /// All of them, in the order in which they are printed.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 29] = [
         Self::DataDir,
         Self::Listen,
         Self::Bootstrap,

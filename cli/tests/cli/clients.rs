@@ -36,7 +36,8 @@ impl Clients {
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("HF_")) {
             command.env_remove(name);
         }
-        let settings = ["HF_HUB_DISABLE_TELEMETRY", "HF_HUB_DISABLE_UPDATE_CHECK", "HF_HUB_DISABLE_PROGRESS_BARS", "DO_NOT_TRACK"];
+        let settings =
+            ["HF_HUB_DISABLE_TELEMETRY", "HF_HUB_DISABLE_UPDATE_CHECK", "HF_HUB_DISABLE_PROGRESS_BARS", "DO_NOT_TRACK"];
         command.envs(settings.map(|name| (name, "1"))).env("PYTHONDONTWRITEBYTECODE", "1").env_remove("NO_PROXY")
     }
 }

@@ -4,14 +4,10 @@ use std::fs;
 use std::path::Path;
 
 use crate::http::{Answer, Connection, ask, follow, get};
-use crate::world::{NodeUp, World, eventually, files_below, noise};
+use crate::world::{World, eventually, files_below, noise};
 
 const ON: &[&str] = &["--gateway", "127.0.0.1:0"];
 const MIB: usize = 1024 * 1024;
-
-fn endpoint(node: &NodeUp) -> String {
-    node.ready["gateway"].as_str().expect("a gateway").to_owned()
-}
 
 fn encoded(path: &Path) -> String {
     path.to_str().unwrap().replace(' ', "%20")
@@ -48,7 +44,7 @@ fn a_model_that_is_held_is_served_as_a_hub_would() {
     let folder = world.model("model", 1, &[3 * MIB + 5, 100]);
     world.publish("held", &folder, &["--name", "org/m"]);
     let node = world.node("held", ON);
-    let endpoint = endpoint(&node);
+    let endpoint = node.gateway();
     assert_serves(&endpoint, "org/m", &folder);
     let big = "/org/m/resolve/main/model-00001-of-00002.safetensors";
     let content = fs::read(folder.join("model-00001-of-00002.safetensors")).unwrap();
@@ -78,7 +74,7 @@ fn errors_are_those_that_clients_understand() {
     let folder = world.model("model", 2, &[10]);
     world.publish("held", &folder, &["--name", "org/m"]);
     let node = world.node("held", ON);
-    let endpoint = endpoint(&node);
+    let endpoint = node.gateway();
     let code = |target: &str| {
         let answer = get(&endpoint, target);
         (answer.status, answer.header("x-error-code").to_owned(), !answer.header("x-repo-commit").is_empty())
@@ -108,7 +104,7 @@ fn a_model_is_found_over_the_dht_and_fetched_while_it_is_read() {
     let config = world.write("gateway.toml", format!("[gateway.models]\n\"acme/alias\" = \"{hash}\"\n"));
     let more = ["--config", config.to_str().unwrap(), "--bootstrap", &seed.address()];
     let node = world.node("empty", &[ON, &more].concat());
-    let endpoint = endpoint(&node);
+    let endpoint = node.gateway();
     assert_eq!(get(&endpoint, "/api/models/org/m").status, 404, "nothing of that name is known yet");
     assert_serves(&endpoint, "acme/alias", &folder);
     eventually("the model is held under its own name, too", || get(&endpoint, "/api/models/org/m").status == 200);
@@ -130,7 +126,7 @@ fn what_a_reader_waits_for_comes_first() {
     let config = world.write("gateway.toml", format!("[gateway.models]\n\"org/m\" = \"{hash}\"\n"));
     let more = ["--config", config.to_str().unwrap(), "--bootstrap", &seed.address()];
     let node = world.node("empty", &[ON, &more].concat());
-    let endpoint = endpoint(&node);
+    let endpoint = node.gateway();
     let commit = get(&endpoint, "/api/models/org/m").expect(200).json()["sha"].as_str().unwrap().to_owned();
     let target = format!("/org/m/resolve/{commit}/model.safetensors");
     let held = || {
@@ -166,7 +162,7 @@ fn damage_on_the_disk_is_never_served_and_fetched_again() {
     fs::write(world.path("rotten").join(blob), &wrong).unwrap();
     let target = format!("/org/m/resolve/{}/model.safetensors", &hash[..40]);
     let alone = world.node("rotten", ON);
-    let mut reader = Connection::open(&endpoint(&alone));
+    let mut reader = Connection::open(&alone.gateway());
     reader.request("GET", &target, "", "");
     let (_, length) = reader.head();
     assert_eq!(length, content.len() as u64);
@@ -176,7 +172,7 @@ fn damage_on_the_disk_is_never_served_and_fetched_again() {
     world.publish("seed", &folder, &["--name", "org/m"]);
     let seed = world.node("seed", &[]);
     let helped = world.node("rotten", &[ON, &["--bootstrap", &seed.address()]].concat());
-    let whole = ask(&endpoint(&helped), "GET", &target, "").expect(200);
+    let whole = ask(&helped.gateway(), "GET", &target, "").expect(200);
     assert!(whole.body == content && !whole.cut, "the rest came from the other one");
 }
 
@@ -187,7 +183,7 @@ fn strangers_names_and_pages_from_elsewhere_are_kept_out() {
     world.publish("held", &folder, &["--name", "org/m"]);
     let config = world.write("gateway.toml", "[gateway]\nhosts = [\"models.lan\"]\n");
     let node = world.node("held", &[ON, &["--config", config.to_str().unwrap()]].concat());
-    let endpoint = endpoint(&node);
+    let endpoint = node.gateway();
     let by = |host: &str| ask(&endpoint, "GET", "/api/models/org/m", &format!("Host: {host}\r\n")).status;
     assert_eq!(["127.0.0.1:1", "localhost", "models.lan:8787"].map(by), [200; 3]);
     assert_eq!(["evil.example", "localhost.evil.example", ""].map(by), [421; 3]);
@@ -204,7 +200,7 @@ fn floods_find_bounds() {
     let folder = world.model("model", 7, &[64 * MIB]);
     world.publish("held", &folder, &["--name", "org/m"]);
     let node = world.node("held", ON);
-    let endpoint = endpoint(&node);
+    let endpoint = node.gateway();
     // Ten thousand headers: refused, whether or not all of them are still taken.
     let mut headers = String::from("GET /api/models/org/m HTTP/1.1\r\nHost: localhost\r\n");
     (0..10_000).for_each(|index| headers.push_str(&format!("X-{index}: y\r\n")));
@@ -245,7 +241,7 @@ fn a_registry_gives_one_quantisation_out() {
     fs::write(folder.join("model-Q8_0.gguf"), noise(9, MIB)).unwrap();
     world.publish("held", &folder, &["--name", "org/m"]);
     let node = world.node("held", ON);
-    let endpoint = endpoint(&node);
+    let endpoint = node.gateway();
     get(&endpoint, "/v2/").expect(200);
     let manifest = get(&endpoint, "/v2/org/m/manifests/q8_0").expect(200);
     assert!(manifest.header("content-type").contains("distribution.manifest.v2"));
@@ -274,5 +270,5 @@ fn a_taken_address_is_an_error_only_if_it_was_asked_for() {
     world.run("one", &["node", "--no-mdns", "--gateway", &address]).expect_code(6).expect_error(&["gateway", &address, "off"]);
     let node = world.node("two", ON);
     let status = world.run("two", &["status"]).expect_code(0);
-    assert!(status.stdout.contains(&format!("HF_ENDPOINT={}", endpoint(&node))), "{}", status.stdout);
+    assert!(status.stdout.contains(&format!("HF_ENDPOINT={}", node.gateway())), "{}", status.stdout);
 }

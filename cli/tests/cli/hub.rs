@@ -205,7 +205,9 @@ impl State {
         match parts[..] {
             ["api", "models", org, name, "revision", revision] => self.info(&mut out, &format!("{org}/{name}"), revision),
             ["api", "models", _, _, "tree", commit] if commit == self.commit() => self.tree(&mut out, &asked.path, query),
-            [_, _, "resolve", commit, ..] if commit == self.commit() => self.file(&mut out, &decoded(&parts[4..].join("/")), &asked, false),
+            [_, _, "resolve", commit, ..] if commit == self.commit() => {
+                self.file(&mut out, &decoded(&parts[4..].join("/")), &asked, false)
+            }
             ["cached", ..] => {
                 let to = format!(
                     "{}/stored/{}?signature=1",

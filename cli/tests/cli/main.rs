@@ -3,6 +3,7 @@
 // The whole crate is a test, the functions that its tests share included; clippy's own exemption stops at `#[test]`.
 #![allow(clippy::unwrap_used)]
 
+mod clients;
 mod failures;
 mod full_disk;
 mod gateway;
@@ -19,3 +20,4 @@ mod usage;
 mod verify;
 mod web;
 mod world;
+mod zoo;

@@ -312,6 +312,11 @@ impl NodeUp {
         tcp.expect("it listens on TCP").to_owned()
     }
 
+    /// Where its gateway is: what `HF_ENDPOINT` has to be.
+    pub fn gateway(&self) -> String {
+        self.ready["gateway"].as_str().expect("it has a gateway").to_owned()
+    }
+
     pub fn peer_id(&self) -> &str {
         self.ready["peer_id"].as_str().expect("peer_id is a text")
     }

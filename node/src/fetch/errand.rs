@@ -25,7 +25,7 @@ pub async fn manifest(core: &Arc<Core>, link: &Link, name: &str, patience_s: u64
     let watched = Watched::start(&core.driver);
     core.driver.enter(fetching.swarm).await.map_err(stopped)?;
     let bring = async {
-        let plan = fetching.plan(link, &chosen(&errand.request)?, &watched).await?;
+        let plan = fetching.plan(link, &chosen(&[], &[])?, &watched).await?;
         if plan.manifest.is_some() {
             fetching.keep(&plan, Some(name)).await?;
         }
@@ -55,6 +55,8 @@ pub async fn blob(
     core.driver.enter(fetching.swarm).await.map_err(stopped)?;
     let bring = async {
         fetching.take_room_for(vec![Need::of(blob, size)]).await?;
+        // The manifest is here already; it may name mirrors.
+        fetching.use_mirrors(&fetching.plan(link, &chosen(&[], &[])?, &watched).await?).await?;
         fetching.bring_whole(blob, size, &watched).await
     };
     let result = tokio::select! {
@@ -93,7 +95,9 @@ impl Errand {
             force: false,
             in_order: false,
             pin: false,
+            mirrors: Vec::new(),
             own_folder: false,
+            hf_cache: false,
         };
         Self { request, events }
     }
@@ -106,8 +110,10 @@ impl Errand {
             events: &self.events,
             swarm: SwarmId(link.hash()),
             providers,
+            mirrors: Vec::new(),
             began: Instant::now(),
             room: Mutex::default(),
+            kept: Mutex::default(),
         })
     }
 }

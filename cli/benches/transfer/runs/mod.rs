@@ -20,7 +20,7 @@ use crate::lab::Lab;
 pub type Run = fn(&Lab, &mut Report) -> Outcome;
 
 /// All benches, in the order in which they are run.
-pub const ALL: [(&str, Run); 12] = [
+pub const ALL: [(&str, Run); 13] = [
     ("publish", publish::run),
     ("import", import::run),
     ("one-to-one", transfers::one_to_one),
