@@ -5,7 +5,7 @@ use std::num::NonZeroU64;
 use p2pweights_node::config::{NodeConfig, RateLimits};
 use p2pweights_node::report::{FailureKind, FetchEvent, FetchRequest, PublishRequest, Published};
 use p2pweights_tests::content::{MIB, assert_same_files, files_below, write_model};
-use p2pweights_tests::nodes::{Fetched, TCP, TestNode, World, publish_request, request};
+use p2pweights_tests::nodes::{Fetch, Fetched, TCP, TestNode, World, publish_request, request};
 use p2pweights_tests::web::{Vice, Web};
 
 /// A file of each kind: one whose proof takes a sidecar, one that is fetched whole, one that is a group.
@@ -139,13 +139,6 @@ async fn what_is_not_the_file_is_not_taken_and_not_asked_for_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_ranges_only_what_is_asked_for_from_its_beginning_is_taken() {
-    let (bad, fetched, ..) = beside_an_honest_one(&[12 * MIB, 100_000], Vice::IgnoresRanges).await;
-    assert!(fetched.from_mirror(&bad.url) < 2 * MIB as u64, "{fetched:?}");
-    assert!(fetched.warnings.is_empty(), "{fetched:?}");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_mirror_that_asks_for_a_pause_gets_it() {
     let (bad, fetched, ..) = beside_an_honest_one(&[12 * MIB], Vice::Busy).await;
     assert!(bad.asked_of_files().len() <= 3, "{:?}", bad.asked_of_files());
@@ -171,22 +164,57 @@ async fn a_mirror_that_stalls_holds_nothing_up() {
     assert!(!bad.asked_of_files().is_empty());
 }
 
-/// Its bytes are right, so nobody blames it; without proofs they are of no use but for what is small.
+/// Its bytes are right, so nobody blames it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_right_proofs_nothing_large_is_believed_and_nobody_blamed() {
+async fn beside_one_with_proofs_the_others_bytes_are_proved_by_them() {
     for vice in [Vice::WrongSidecar, Vice::NoSidecar] {
         let (_, fetched, ..) = beside_an_honest_one(&SHARDS, vice).await;
         assert!(fetched.warnings.is_empty(), "{fetched:?}");
-        let world = World::new();
-        let published = published(&world, &SHARDS, &[]).await;
-        world.put("fetcher", &world.blob("publisher", &published.hash));
-        let bad = Web::start(&world.path("public"), vice).await;
-        let order = FetchRequest { timeout_s: 5, ..order(&world, &published, &[&bad]) };
-        let failure = fetcher(&world, &[]).await.start_fetch(order).failure().await;
-        assert_eq!(failure.kind, FailureKind::Incomplete, "{failure:?}");
-        let placed: usize = files_below(&world.path("out")).iter().map(|(_, content)| content.len()).sum();
-        assert!((SHARDS[1] + SHARDS[2]..SHARDS[0]).contains(&placed), "what is small proves itself: {placed}");
     }
+}
+
+/// The manifest is here, and this mirror the only source.
+async fn alone_without_proofs(vice: Vice) -> (World, Published, Web, TestNode, Fetch) {
+    let world = World::new();
+    let published = published(&world, &SHARDS, &[]).await;
+    world.put("fetcher", &world.blob("publisher", &published.hash));
+    let web = Web::start(&world.path("public"), vice).await;
+    let order = FetchRequest { timeout_s: 8, ..order(&world, &published, &[&web]) };
+    let fetcher = fetcher(&world, &[]).await;
+    let fetch = fetcher.start_fetch(order);
+    (world, published, web, fetcher, fetch)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_proofs_or_ranges_a_file_is_believed_when_all_of_it_is_right() {
+    for vice in [Vice::WrongSidecar, Vice::NoSidecar, Vice::IgnoresRanges] {
+        let (world, published, web, _fetcher, fetch) = alone_without_proofs(vice).await;
+        let fetched = fetch.done().await;
+        assert_eq!(fetched.from_mirror(&web.url), published.bytes, "{vice:?} {fetched:?}");
+        assert!(fetched.warnings.is_empty(), "{fetched:?}");
+        let whole = web.asked_of_files().into_iter().filter(|asked| asked.range == Some(0..u64::MAX)).count();
+        assert_eq!(whole, 1, "{vice:?} {:?}", web.asked_of_files());
+        assert_arrived(&world);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_proofs_a_wrong_file_is_found_out_at_its_end_and_nothing_of_it_kept() {
+    let world = World::new();
+    write_model(&world.path("public"), 1, &SHARDS);
+    let published = world.publish("publisher", &world.path("public")).await;
+    world.put("fetcher", &world.blob("publisher", &published.hash));
+    let web = Web::start(&world.path("public"), Vice::SpoilsTheEnd).await;
+    let order = FetchRequest { timeout_s: 5, ..order(&world, &published, &[&web]) };
+    let fetcher = fetcher(&world, &[]).await;
+    let mut fetch = fetcher.start_fetch(order);
+    let warned =
+        |event: &FetchEvent| matches!(event, FetchEvent::Warning { message } if message.contains(&web.url)).then_some(());
+    fetch.until("a warning", warned).await;
+    assert_eq!(fetch.failure().await.kind, FailureKind::Incomplete);
+    let placed: usize = files_below(&world.path("out")).iter().map(|(_, content)| content.len()).sum();
+    assert!(placed < SHARDS[0], "{placed}");
+    assert_eq!(files_below(&world.path("fetcher").join("tmp")).len(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

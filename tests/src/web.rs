@@ -17,6 +17,8 @@ pub enum Vice {
     None,
     /// The first bit of each body is the wrong one.
     FlipsABit,
+    /// The last bit of each large file is the wrong one.
+    SpoilsTheEnd,
     /// Each file is sent whole, whatever range was asked for.
     IgnoresRanges,
     /// Wants to be left alone for an hour.
@@ -169,6 +171,9 @@ async fn answer(stream: &mut TcpStream, site: &Site, target: &str, range: Option
     let wrong = (site.vice == Vice::WrongSidecar && target.ends_with(".outboard"))
         || (site.vice == Vice::WrongManifest && target.ends_with(".json") && sidecar)
         || vice(Vice::FlipsABit);
+    if vice(Vice::SpoilsTheEnd) && part.end == length && length > 1 << 20 {
+        *body.last_mut().expect("its end") ^= 0x80;
+    }
     if wrong && !body.is_empty() {
         body[0] ^= 1;
     }

@@ -30,6 +30,11 @@ impl Driver {
                     self.warn(message);
                 }
                 self.inputs.extend(self.mirrors.review(now));
+                self.mirrors.fetch_whole(&self.transfers);
+            }
+            Output::Notify(Event::BlobVerified { blob }) => {
+                self.mirrors.complete(blob);
+                return Some(Output::Notify(Event::BlobVerified { blob }));
             }
             // Told with the hang-up that follows.
             Output::Notify(Event::Banned { peer, .. }) if self.mirrors.contains(peer) => (),
@@ -40,9 +45,23 @@ impl Driver {
 
     pub(super) fn on_mirror_news(&mut self, mirror: PeerId, news: MirrorNews) {
         let now = self.clock.now();
+        match news {
+            // Whoever waits for it sees that it lives.
+            MirrorNews::Came(blob) => _ = self.watched.change(blob),
+            MirrorNews::Whole { blob, size } => {
+                // What others had brought of it by then came twice, and counts once.
+                let brought = size - self.engine.progress(blob).map_or(0, |progress| progress.verified.min(size));
+                *self.received.entry(mirror).or_default() += brought;
+                if let Some(watched) = self.watched.change(blob) {
+                    *watched.sources.entry(mirror).or_default() += brought;
+                }
+            }
+            _ => (),
+        }
         let (inputs, warning) = self.mirrors.learn(now, mirror, news);
         self.inputs.extend(inputs);
         self.inputs.extend(self.mirrors.review(now));
+        self.mirrors.fetch_whole(&self.transfers);
         if let Some(warning) = warning {
             self.warn(warning);
         }

@@ -172,6 +172,7 @@ impl Driver {
             }
         }
         self.inputs.extend(self.mirrors.review(now));
+        self.mirrors.fetch_whole(&self.transfers);
         self.handle(Input::Tick);
     }
 

@@ -123,7 +123,8 @@ impl<'a> Pull<'a> {
             }
         }
         in_store.into_iter().for_each(|blob| self.note(blob, 0, true, true));
-        if self.bytes != before {
+        // What comes unproved counts as life, too.
+        if self.bytes != before || !news.changed.is_empty() {
             self.last_news = now;
         }
         self.speed.record(now.into_std(), self.bytes);

@@ -50,8 +50,10 @@ pub(super) struct Errand {
 /// Why nothing landed.
 enum Fault {
     Origin(OriginError),
-    /// Nothing proves this blob's bytes here, or they are not this blob's.
+    /// The bytes are not this blob's.
     Lacks,
+    /// They may be, but nothing proves them a span at a time.
+    Unproved,
     Store(StoreError),
     /// A twin was faster.
     Needless,
@@ -96,7 +98,7 @@ impl Errand {
             Ok(parents) => parents,
             // Alone it proves itself.
             Err(ProofError::None) if whole => return self.go_whole().await,
-            Err(ProofError::None) => return Err(Fault::Lacks),
+            Err(ProofError::None) => return Err(Fault::Unproved),
             Err(ProofError::Origin(error)) => return Err(error.into()),
             Err(ProofError::Store(error)) => return Err(Fault::Store(error)),
         };
@@ -170,10 +172,13 @@ impl Errand {
         let part = answer.part(range)?;
         let wanted = bytes.end - bytes.start;
         let other = part.size.is_some_and(|size| size != self.request.size) || part.bytes.is_some_and(|bytes| bytes < wanted);
-        // One that ignores ranges would send all that lies before, too.
-        if other || part.first != range.first {
+        if other {
             debug!(file = self.file, ?part, "not what was asked for");
             return Err(Fault::Lacks);
+        }
+        // One that ignores ranges would send all that lies before, each time.
+        if part.first != range.first {
+            return Err(Fault::Unproved);
         }
         Ok(answer)
     }
@@ -221,6 +226,7 @@ impl Errand {
                 }
             }
             Fault::Lacks => MirrorNews::Lacks(self.request.blob),
+            Fault::Unproved => MirrorNews::Unproved(self.request.blob),
             Fault::Needless => return Landed::nothing(FetchOutcome::Cancelled),
             Fault::Broken => return lost(),
             Fault::Store(error) => {

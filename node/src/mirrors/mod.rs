@@ -7,12 +7,14 @@ mod proofs;
 #[cfg(test)]
 mod tests;
 mod verdict;
+mod whole;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use p2pweights_protocol::engine::{FetchOutcome, HangupReason, Input, PeerClass};
+use p2pweights_protocol::geometry::Geometry;
 use p2pweights_protocol::ids::{BlobHash, PeerId, Prefix, RequestId, SwarmId};
 use p2pweights_protocol::limits;
 use p2pweights_protocol::manifest::{MirrorUrl, ShardPath};
@@ -27,6 +29,7 @@ use crate::transfer::Transfers;
 use errand::Errand;
 use proofs::Proofs;
 pub use proofs::{SIDECAR, proof_window};
+use whole::Whole;
 
 /// What a mirror's name is hashed with: no peer has the key to a name that is a hash.
 const NAME_CONTEXT: &str = "p2pweights 2026 mirror source";
@@ -59,8 +62,19 @@ pub fn mirror_peer(url: &MirrorUrl) -> PeerId {
 /// What an errand found out about its mirror.
 #[derive(Debug)]
 pub enum MirrorNews {
-    /// It does not have this blob, or nothing to prove it by.
+    /// It does not have this blob.
     Lacks(BlobHash),
+    /// It may have it, but nobody has anything to prove it by.
+    Unproved(BlobHash),
+    /// Some more of such a blob has come.
+    Came(BlobHash),
+    /// All of such a blob has come, was right, and is durable.
+    Whole {
+        /// The blob.
+        blob: BlobHash,
+        /// Its size in bytes.
+        size: u64,
+    },
     /// It wants to be left alone, for so long if it said so.
     Busy(Option<Duration>),
     /// It is of no use at all.
@@ -89,6 +103,10 @@ struct Site {
     block_bytes: u32,
     catalogues: BTreeMap<SwarmId, Arc<Catalogue>>,
     lacking: BTreeSet<BlobHash>,
+    /// What it may have without proofs, to be fetched whole one after the other.
+    unproved: BTreeSet<BlobHash>,
+    /// Which of them is on its way, and what ends that.
+    whole: Option<(BlobHash, CancellationToken)>,
     /// Errands under way: since when, and what ends them.
     errands: BTreeMap<RequestId, (Instant, CancellationToken)>,
 }
@@ -148,7 +166,7 @@ impl Mirrors {
             let Some(site) = self.sites.get_mut(&peer) else { continue };
             site.catalogues.remove(&swarm);
             if site.catalogues.is_empty() {
-                site.end_errands();
+                site.end_all();
                 inputs.extend((site.state == State::Up).then_some(Input::PeerGone { peer }));
                 self.sites.remove(&peer);
             }
@@ -224,6 +242,38 @@ impl Mirrors {
         tasks.spawn(errand.run());
     }
 
+    /// Sends for files that no mirror can prove, one at a time from each and none from two.
+    pub fn fetch_whole(&mut self, transfers: &Transfers) {
+        let Some(client) = self.client.clone() else { return };
+        let mut under_way: BTreeSet<BlobHash> = self.sites.values().filter_map(|site| Some(site.whole.as_ref()?.0)).collect();
+        let idle = self.sites.iter().filter(|(_, site)| site.state == State::Up && site.whole.is_none());
+        let idle: Vec<PeerId> = idle.map(|(peer, _)| *peer).collect();
+        for mirror in idle {
+            let provable =
+                |blob: &BlobHash| self.sites.values().any(|site| site.state == State::Up && site.find(*blob).is_some());
+            let free = |blob: &&BlobHash| !under_way.contains(blob) && !provable(blob);
+            let next = self.sites.get(&mirror).and_then(|site| site.unproved.iter().find(free).copied());
+            let (Some(blob), Some(site)) = (next, self.sites.get_mut(&mirror)) else { continue };
+            let Some((path, size)) = site.listed(blob).cloned() else { continue };
+            under_way.insert(blob);
+            info!(mirror = site.url.as_str(), %blob, "fetched whole, to be believed at its end");
+            let (_, bonds) = transfers.for_mirror(mirror);
+            let stop = bonds.stop.child_token();
+            site.whole = Some((blob, stop.clone()));
+            let (tasks, store, file) = (bonds.tasks.clone(), transfers.store().clone(), site.url.shard_url(&path));
+            let whole = Whole { client: client.clone(), mirror, file, blob, size, store, bonds, stop };
+            tasks.spawn(whole.run());
+        }
+    }
+
+    /// All of a blob has come, whoever brought it.
+    pub fn complete(&mut self, blob: BlobHash) {
+        for site in self.sites.values_mut() {
+            site.unproved.remove(&blob);
+            site.end_whole(blob);
+        }
+    }
+
     /// The engine does not need this any more.
     pub fn cancel(&mut self, peer: PeerId, request: RequestId) {
         if let Some((_, stop)) = self.sites.get(&peer).and_then(|site| site.errands.get(&request)) {
@@ -247,6 +297,7 @@ impl Mirrors {
         let site = self.sites.get_mut(&peer)?;
         site.end_errands();
         if reason == HangupReason::Banned {
+            site.end_all();
             site.state = State::Dropped;
             return Some(format!("mirror {} sent bytes that are not the model's, or nothing: it is dropped", site.url.as_str()));
         }
@@ -271,15 +322,30 @@ impl Mirrors {
             MirrorNews::Lacks(blob) => {
                 info!(mirror, %blob, "mirror lacks a blob");
                 site.lacking.insert(blob);
+                site.unproved.remove(&blob);
+                site.end_whole(blob);
                 site.lacks += 1;
                 let message = Message::HaveNot { blobs: vec![blob] };
                 let gone = if site.lacks.is_multiple_of(LACKS) { away(site, None) } else { None };
                 ([Input::Message { peer, message }].into_iter().chain(gone).collect(), None)
             }
+            MirrorNews::Unproved(blob) => {
+                debug!(mirror, %blob, "nothing to prove it by");
+                site.unproved.insert(blob);
+                (vec![Input::Message { peer, message: Message::HaveNot { blobs: vec![blob] } }], None)
+            }
+            MirrorNews::Came(_) => (Vec::new(), None),
+            MirrorNews::Whole { blob, size } => {
+                (site.pauses, site.lacks) = (0, 0);
+                site.unproved.remove(&blob);
+                site.end_whole(blob);
+                let stored = Geometry::of(size).whole().map(|span| Input::SpanStored { blob, size, span });
+                (stored.into_iter().collect(), None)
+            }
             MirrorNews::Busy(wait) => (away(site, wait).into_iter().collect(), None),
             MirrorNews::Useless(why) => {
                 let was = std::mem::replace(&mut site.state, State::Dropped);
-                site.end_errands();
+                site.end_all();
                 let gone = (was == State::Up).then_some(Input::PeerGone { peer });
                 (gone.into_iter().collect(), (was != State::Dropped).then(|| format!("mirror {mirror} is not used: {why}")))
             }
@@ -297,12 +363,34 @@ impl Site {
             block_bytes: FIRST_BLOCK,
             catalogues: BTreeMap::new(),
             lacking: BTreeSet::new(),
+            unproved: BTreeSet::new(),
+            whole: None,
             errands: BTreeMap::new(),
         }
     }
 
     fn find(&self, blob: BlobHash) -> Option<&(ShardPath, u64)> {
-        self.catalogues.values().find_map(|files| files.get(&blob)).filter(|_| !self.lacking.contains(&blob))
+        self.listed(blob).filter(|_| !self.lacking.contains(&blob) && !self.unproved.contains(&blob))
+    }
+
+    fn listed(&self, blob: BlobHash) -> Option<&(ShardPath, u64)> {
+        self.catalogues.values().find_map(|files| files.get(&blob))
+    }
+
+    /// A file that was fetched whole is over.
+    fn end_whole(&mut self, blob: BlobHash) {
+        if let Some((_, stop)) = self.whole.take_if(|(on, _)| *on == blob) {
+            stop.cancel();
+        }
+    }
+
+    /// Nothing more of any kind is wanted.
+    fn end_all(&mut self) {
+        self.end_errands();
+        self.unproved.clear();
+        if let Some((_, stop)) = self.whole.take() {
+            stop.cancel();
+        }
     }
 
     fn have(&self, peer: PeerId, blob: BlobHash) -> Option<Input> {

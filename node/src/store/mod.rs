@@ -31,6 +31,7 @@ mod slot;
 mod small;
 #[cfg(test)]
 mod tests;
+mod unproved;
 mod usage;
 mod uses;
 mod wanted;
@@ -59,6 +60,7 @@ pub use self::reader::BlobReader;
 pub(crate) use self::slot::locked;
 pub use self::slot::{BlobStatus, Location, Withdrawn};
 pub use self::small::SmallSync;
+pub use self::unproved::Unproved;
 pub use self::usage::{BlobFilesUse, DiskUsage};
 pub use self::wanted::WantedRecord;
 pub use self::writer::{BlobWriter, Receipt};

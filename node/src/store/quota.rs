@@ -79,7 +79,7 @@ impl Drop for Reservation<'_> {
     }
 }
 
-/// Room for a file that is brought in under another name than a blob's, until this is dropped: what lies there by then is nobody's.
+/// Room for files that are brought in under other names than a blob's, until this is dropped: what lies there by then is nobody's.
 #[derive(Debug)]
 pub(super) struct Claim {
     shared: Arc<Shared>,

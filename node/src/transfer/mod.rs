@@ -43,6 +43,7 @@ use paths::Paths;
 use receive::Receiver;
 use send::{Order, Waiting};
 use sync::Syncer;
+pub(crate) use sync::store_failed;
 pub use writers::Writers;
 
 /// Longest pause before a stream that broke is opened again. One that breaks them off would be asked hundreds of times a second until the
@@ -207,6 +208,11 @@ impl Transfers {
     /// What binds an errand to a mirror, and takes what it brings.
     pub(crate) fn for_mirror(&self, mirror: PeerId) -> (Landing, Bonds) {
         (self.landing(mirror), self.bonds(mirror, &self.download))
+    }
+
+    /// Where blobs go.
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
     }
 
     /// A request that nobody can be asked for any more has ended.

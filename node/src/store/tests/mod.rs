@@ -11,6 +11,7 @@ mod partial;
 mod publish;
 mod quota;
 mod small;
+mod unproved;
 
 use std::fs;
 use std::ops::ControlFlow;
