@@ -27,6 +27,8 @@ const FILES_AT_ONCE: usize = 8;
 const PORTIONS: usize = 8;
 /// An attempt that brings less than this does not count as progress: a hub that sends a byte at a time is given up.
 const PROGRESS_BYTES: u64 = 1 << 20;
+/// A pause from which on the user is told why nothing comes.
+const WORTH_TELLING: Duration = Duration::from_secs(5);
 /// How often progress is told.
 const TICK: Duration = Duration::from_millis(250);
 
@@ -47,7 +49,7 @@ pub(super) async fn bring(
     missing.sort_by(|a, b| Reverse(a.size).cmp(&Reverse(b.size)).then_with(|| a.path.cmp(&b.path)));
     let held: u64 = contents.held.values().map(|taken| taken.size).sum();
     let meter = Meter::new(held + missing.iter().map(|file| file.size).sum::<u64>(), held);
-    let bringing = Bringing { hub, commit, intakes: &contents.intakes, meter: &meter };
+    let bringing = Bringing { hub, commit, intakes: &contents.intakes, meter: &meter, events };
     let mut coming = futures::stream::iter(missing.into_iter().enumerate())
         .map(|(index, file)| {
             let bringing = &bringing;
@@ -88,6 +90,7 @@ struct Bringing<'a> {
     commit: &'a Commit,
     intakes: &'a Arc<Intakes>,
     meter: &'a Meter,
+    events: &'a mpsc::Sender<ImportEvent>,
 }
 
 /// How an attempt ended.
@@ -143,6 +146,11 @@ impl Bringing<'_> {
                     let retry = if self.is_expired(&error) { Retry::After(None) } else { error.retry() };
                     let Some(pause) = pauses.next(retry) else { return Err(of_file(file, self.hub.failure(error))) };
                     debug!(path = %file.path, error = phrase(&error), ?pause, "once more");
+                    if pause >= WORTH_TELLING {
+                        let message = format!("{}: {}; once more in {} s", file.path, phrase(&error), pause.as_secs());
+                        // A queue that is full has news enough.
+                        let _ = self.events.try_send(ImportEvent::Warning { message });
+                    }
                     tokio::time::sleep(pause).await;
                 }
             }
