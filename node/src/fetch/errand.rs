@@ -25,6 +25,7 @@ pub async fn manifest(core: &Arc<Core>, link: &Link, name: &str, patience_s: u64
     let watched = Watched::start(&core.driver);
     core.driver.enter(fetching.swarm).await.map_err(stopped)?;
     let bring = async {
+        fetching.check_network(link)?;
         let plan = fetching.plan(link, &chosen(&[], &[])?, &watched).await?;
         if plan.manifest.is_some() {
             fetching.keep(&plan, Some(name)).await?;
@@ -54,6 +55,7 @@ pub async fn blob(
     let watched = Watched::start(&core.driver);
     core.driver.enter(fetching.swarm).await.map_err(stopped)?;
     let bring = async {
+        fetching.check_network(link)?;
         fetching.take_room_for(vec![Need::of(blob, size)]).await?;
         // The manifest is here already; it may name mirrors.
         fetching.use_mirrors(&fetching.plan(link, &chosen(&[], &[])?, &watched).await?).await?;

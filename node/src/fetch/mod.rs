@@ -116,15 +116,7 @@ impl Fetching<'_> {
 
     /// Returns the last event.
     async fn run(&self, link: &Link, chosen: &Chosen, watched: &Watched<'_>) -> Result<FetchEvent, Failure> {
-        if self.core.network() != link.network().unwrap_or(self.core.network()) {
-            let message = format!(
-                "the link is for network {:?}, this node is in {:?}; start with --network {}",
-                link.network().unwrap_or_default(),
-                self.core.network(),
-                link.network().unwrap_or_default()
-            );
-            return Err(Failure::new(FailureKind::Usage, message));
-        }
+        self.check_network(link)?;
         let plan = self.plan(link, chosen, watched).await?;
         let output = self.output(&plan);
         if let (Some(output), false) = (&output, self.request.dry_run) {
@@ -142,6 +134,20 @@ impl Fetching<'_> {
         self.keep(&plan, link.name()).await?;
         let fetched = sources.values().sum();
         Ok(self.done(&plan, output, fetched, sources))
+    }
+
+    /// A link may be for another network than the one this node is in.
+    fn check_network(&self, link: &Link) -> Result<(), Failure> {
+        if self.core.network() != link.network().unwrap_or(self.core.network()) {
+            let message = format!(
+                "the link is for network {:?}, this node is in {:?}; start with --network {}",
+                link.network().unwrap_or_default(),
+                self.core.network(),
+                link.network().unwrap_or_default()
+            );
+            return Err(Failure::new(FailureKind::Usage, message));
+        }
+        Ok(())
     }
 
     // What is it?

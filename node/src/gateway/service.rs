@@ -2,9 +2,10 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
-use axum::body::{Bytes, HttpBody};
+use axum::body::HttpBody;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -13,6 +14,7 @@ use hyper::body::Incoming;
 use p2pweights_protocol::link::Link;
 use p2pweights_protocol::manifest::Shard;
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use super::arrivals::Arrivals;
 use super::body::{Buffers, FileBytes, body};
@@ -25,10 +27,12 @@ use super::refusal::{REPO_COMMIT, Refusal, ascii};
 use super::registry::{self, Blob};
 use super::route::{About, FilePath, Route, route};
 use crate::names::{MAIN, ModelId};
-use crate::node::Core;
+use crate::node::{Core, blocking};
 
 /// Longest body of a request: the paths of the largest manifest would be longer, but nobody asks for all of them so.
 const BODY_BYTES: usize = 1024 * 1024;
+/// How long it may take to come: as long as a head.
+const BODY_TIME: Duration = Duration::from_secs(60);
 /// What pages may read of an answer.
 const EXPOSED: &str = "X-Repo-Commit, ETag, Content-Range, Content-Length, Accept-Ranges, X-Linked-Size, X-Linked-ETag, X-Error-Code, \
                        X-Error-Message, Location, Content-Disposition";
@@ -115,13 +119,16 @@ impl Service {
             Route::Model(id, About::Info(revision)) => {
                 let revision = revision.or_else(|| query(parts, "revision")).unwrap_or_else(|| MAIN.to_owned());
                 let (model, _) = self.find(&id, &revision).await?;
-                Ok(told(&model, &model.info(id.as_str())))
+                let of = Arc::clone(&model);
+                Ok(told(&model, &blocking(move || Ok(of.info(id.as_str()))).await?))
             }
             Route::Model(id, About::Tree(revision, folder)) => {
                 let (model, _) = self.find(&id, &revision).await?;
-                let no_entry = || Refusal::NoEntry { path: folder.clone(), commit: model.commit().to_owned() };
-                let tree = model.tree(&folder, switch(parts, "recursive"), switch(parts, "expand")).ok_or_else(no_entry)?;
-                Ok(told(&model, &tree))
+                let (recursive, expand) = (switch(parts, "recursive"), switch(parts, "expand"));
+                let (of, within) = (Arc::clone(&model), folder.clone());
+                let tree = blocking(move || Ok(of.tree(&within, recursive, expand))).await?;
+                let no_entry = || Refusal::NoEntry { path: folder, commit: model.commit().to_owned() };
+                Ok(told(&model, &tree.ok_or_else(no_entry)?))
             }
             Route::Model(id, About::Paths(revision)) => {
                 let (model, _) = self.find(&id, &revision).await?;
@@ -245,11 +252,9 @@ struct Paths {
 
 /// Reads such a body: a form, or JSON.
 async fn paths(headers: &HeaderMap, incoming: Incoming) -> Result<Paths, Refusal> {
-    let bytes: Bytes = Limited::new(incoming, BODY_BYTES)
-        .collect()
-        .await
-        .map_err(|_| Refusal::Malformed("the body is longer than 1 MiB, or broke off"))?
-        .to_bytes();
+    let broken = Refusal::Malformed("the body is longer than 1 MiB, broke off, or took too long");
+    let Ok(Ok(body)) = timeout(BODY_TIME, Limited::new(incoming, BODY_BYTES).collect()).await else { return Err(broken) };
+    let bytes = body.to_bytes();
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     if !kind.contains("json") {
         let mut found = Paths { paths: Vec::new(), expand: false };
