@@ -4,6 +4,7 @@
 
 mod import;
 mod place;
+mod publish;
 
 use std::path::PathBuf;
 
@@ -15,6 +16,7 @@ use p2pweights_protocol::manifest::MirrorUrl;
 
 pub use self::import::ImportArguments;
 pub use self::place::Place;
+pub use self::publish::PublishArguments;
 use crate::settings::{parse_api, parse_cap, parse_eviction, parse_gateway, parse_network, parse_quota};
 
 /// What a link begins with.
@@ -37,14 +39,6 @@ Examples:
   p2pweights node --bootstrap /ip4/192.0.2.7/tcp/4001/p2p/12D3KooW…
 
 Prints its peer id, addresses and `ready` when it serves; Ctrl-C or SIGTERM ends it in order, a second one at once.";
-
-const PUBLISH_EXAMPLES: &str = "\
-Examples:
-  p2pweights publish ./my-model --name org/my-model --revision main --license Apache-2.0
-  p2pweights publish ./weights.gguf
-  p2pweights publish ~/.cache/huggingface/hub/models--org--model
-
-The files stay where they are and are served from there. The same folder gives the same hash on any machine.";
 
 const FETCH_EXAMPLES: &str = "\
 Examples:
@@ -116,7 +110,7 @@ pub enum Verb {
     #[command(after_help = NODE_EXAMPLES)]
     Node(NodeArguments),
     /// Hash a file or folder and make it available; prints its hash and link
-    #[command(after_help = PUBLISH_EXAMPLES)]
+    #[command(after_help = publish::EXAMPLES)]
     Publish(PublishArguments),
     /// Bring a model in from a hub, or from another program's cache; prints its hash and link
     #[command(after_help = import::EXAMPLES)]
@@ -233,41 +227,6 @@ pub struct NodeArguments {
     /// Also stop when standard input ends: such a node can't outlive the program that started it
     #[arg(long, hide = true)]
     pub stop_with_stdin: bool,
-}
-
-/// `publish`
-#[derive(Debug, Args)]
-pub struct PublishArguments {
-    /// File or folder
-    #[arg(value_hint = ValueHint::AnyPath)]
-    pub path: PathBuf,
-    /// Name to publish it under
-    #[arg(long, value_name = "ORG/MODEL")]
-    pub name: Option<String>,
-    /// Revision of the model
-    #[arg(long, value_name = "REV")]
-    pub revision: Option<String>,
-    /// Licence, as an SPDX expression
-    #[arg(long, value_name = "SPDX")]
-    pub license: Option<String>,
-    /// Copy the files into the store instead of serving them from where they lie
-    #[arg(long)]
-    pub copy: bool,
-    /// Web folder below which the files lie, for the manifest; may be repeated, the preferred first
-    #[arg(long, value_name = "URL", value_parser = checked_mirror)]
-    pub mirror: Vec<String>,
-    /// Write manifest and proofs into the folder (.p2pweights/): any web server that serves it is then a mirror
-    #[arg(long)]
-    pub sidecar: bool,
-    /// Leave SHA-256 out of the manifest: hashes several times faster, but nobody can match the files with those of other hubs
-    #[arg(long)]
-    pub no_sha256: bool,
-    /// Only files that match; may be repeated
-    #[arg(long, value_name = "GLOB")]
-    pub include: Vec<String>,
-    /// No file that matches; may be repeated
-    #[arg(long, value_name = "GLOB")]
-    pub exclude: Vec<String>,
 }
 
 /// `fetch`

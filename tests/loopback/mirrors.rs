@@ -133,7 +133,8 @@ async fn what_is_not_the_file_is_not_taken_and_not_asked_for_again() {
         let (bad, fetched, ..) = beside_an_honest_one(&[12 * MIB, 11 * MIB], vice).await;
         assert!(fetched.from_mirror(&bad.url) < MIB as u64, "{fetched:?}");
         let large = bad.asked_of_files().into_iter().filter(|asked| asked.path.contains("safetensors")).count();
-        assert!(large <= 4, "{vice:?}: {:?}", bad.asked_of_files());
+        // Of each of the two, the four requests that may be under way when the first is answered.
+        assert!(large <= 8, "{vice:?}: {:?}", bad.asked_of_files());
         assert!(fetched.warnings.is_empty(), "no crime: {fetched:?}");
     }
 }
