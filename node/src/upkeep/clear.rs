@@ -282,7 +282,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
         let wanted = [1_u8, 2].map(|byte| WantedRecord::new(store.put_bytes(&[byte; 100_000]).unwrap(), None));
-        wanted.iter().for_each(|record| _ = store.set_wanted(record.clone()).unwrap());
+        wanted.iter().for_each(|record| store.set_wanted(record.clone()).unwrap());
         let eviction = Eviction::LeastRecentlyServed;
         let config = UpkeepConfig { eviction, watermarks: Watermarks::default(), evict_last_copy: true };
         let plan = plan(&store, config, Goal::Room(200_000), Duration::ZERO).unwrap();
