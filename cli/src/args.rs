@@ -1,6 +1,6 @@
 //! The command line as clap reads it: verbs, flags, their help. Knows spellings and what can be checked on the text alone.
-// The documentation of each flag is its help text: plain text, where `<peer id>` is no HTML.
-#![allow(rustdoc::invalid_html_tags)]
+// The documentation of each flag is its help text: plain text, where `<peer id>` is no HTML and an address no link.
+#![allow(rustdoc::bare_urls, rustdoc::invalid_html_tags)]
 
 mod import;
 mod place;
