@@ -3,6 +3,7 @@
 
 use std::io;
 use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use axum::body::{Body, Bytes};
@@ -17,18 +18,41 @@ use crate::failure::phrase;
 use crate::node::Core;
 use crate::store::{BeingRead, BlobReader, ReadError, Store, StoreError, locked};
 
-/// Bytes read, proved and sent at a time. Each client has at most three portions in memory: one being read, one handed over, one that the
-/// connection is sending.
-pub const PORTION_BYTES: u64 = 256 * 1024;
-const PORTION_GROUPS: u64 = PORTION_BYTES / GROUP_BYTES;
+/// Groups read, proved and sent at a time where many read: 256 KiB. Each client has at most three portions in memory: one being read, one
+/// handed over, one that the connection is sending.
+const PORTION_GROUPS: u64 = 256 * 1024 / GROUP_BYTES;
+/// The same where few read: 1 MiB. Half the threads' hand-overs, and of the proofs' paths, are what a single client's speed is made of.
+const LARGE_PORTION_GROUPS: u64 = 1024 * 1024 / GROUP_BYTES;
+/// So many bodies at a time are few: 72 MiB at worst.
+const FEW: usize = 24;
 /// Buffers kept for the next: enough for the clients of one machine, little enough to forget.
-const BUFFERS_KEPT: usize = 32;
+const BUFFERS_KEPT: usize = 16;
 /// So often damage is looked past in one body: then the disk is no place to read from.
 const DAMAGES: u32 = 3;
 
 /// Buffers that were used, for the next use.
 #[derive(Debug, Default)]
-pub struct Buffers(Mutex<Vec<Vec<u8>>>);
+pub struct Buffers {
+    unused: Mutex<Vec<Vec<u8>>>,
+    /// Bodies that are being sent.
+    bodies: AtomicUsize,
+}
+
+/// While it is there, a body is being sent.
+struct BodyCount(Arc<Buffers>);
+
+impl BodyCount {
+    fn begin(buffers: &Arc<Buffers>) -> Self {
+        buffers.bodies.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(buffers))
+    }
+}
+
+impl Drop for BodyCount {
+    fn drop(&mut self) {
+        self.0.bodies.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 /// A buffer that goes back when its last byte is sent.
 struct Lent {
@@ -44,7 +68,7 @@ impl AsRef<[u8]> for Lent {
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        let mut buffers = locked(&self.home.0);
+        let mut buffers = locked(&self.home.unused);
         if buffers.len() < BUFFERS_KEPT {
             buffers.push(std::mem::take(&mut self.bytes));
         }
@@ -52,9 +76,14 @@ impl Drop for Lent {
 }
 
 impl Buffers {
-    fn take(self: &Arc<Self>) -> Lent {
-        let bytes = locked(&self.0).pop().unwrap_or_else(|| vec![0; PORTION_BYTES as usize]);
+    /// A buffer of at least this length.
+    fn take(self: &Arc<Self>, length: usize) -> Lent {
+        let bytes = locked(&self.unused).pop().filter(|bytes| bytes.len() >= length).unwrap_or_else(|| vec![0; length]);
         Lent { bytes, home: Arc::clone(self) }
+    }
+
+    fn portion_groups(&self) -> u64 {
+        if self.bodies.load(Ordering::Relaxed) <= FEW { LARGE_PORTION_GROUPS } else { PORTION_GROUPS }
     }
 }
 
@@ -75,6 +104,7 @@ pub fn body(core: &Arc<Core>, arrivals: &Arc<Arrivals>, buffers: &Arc<Buffers>, 
         core: Arc::clone(core),
         arrivals: Arc::clone(arrivals),
         buffers: Arc::clone(buffers),
+        _counted: BodyCount::begin(buffers),
         geometry: Geometry::of(file.size),
         file,
         at: bytes.start,
@@ -96,6 +126,7 @@ struct Sending {
     core: Arc<Core>,
     arrivals: Arc<Arrivals>,
     buffers: Arc<Buffers>,
+    _counted: BodyCount,
     file: FileBytes,
     geometry: Geometry,
     at: u64,
@@ -161,7 +192,8 @@ impl Sending {
 
     /// The next portion, of which so many groups are here. Portions begin at multiples of their size, where the proof is shortest.
     fn span(&self, group: u64, readable: u64) -> Span {
-        let portion_end = (group / PORTION_GROUPS + 1) * PORTION_GROUPS;
+        let portion = self.buffers.portion_groups();
+        let portion_end = (group / portion + 1) * portion;
         let end = portion_end.min(group + readable).min(self.end.div_ceil(GROUP_BYTES));
         Span::new(group, end).expect("at least one group is readable, and wanted")
     }
@@ -207,7 +239,7 @@ impl Sending {
         let (reader, _) = self.open.as_ref().ok_or_else(|| cut("it is not open"))?;
         let (reader, buffers) = (Arc::clone(reader), Arc::clone(&self.buffers));
         let read = tokio::task::spawn_blocking(move || {
-            let mut lent = buffers.take();
+            let mut lent = buffers.take(length);
             match reader.read_span(span, &mut lent.bytes[..length]) {
                 Ok(()) => Ok(Bytes::from_owner(lent).slice(part)),
                 Err(error) => Err(ReadFailure::Read { span, error }),
