@@ -190,13 +190,32 @@ fn pins_live_in_files() {
     store.add_manifest(pin.clone()).unwrap();
     let copy = crashed(&store);
     let copied = Store::open(copy.path()).unwrap();
-    assert_eq!(copied.manifests(), std::slice::from_ref(&pin));
+    assert_eq!(copied.manifests(), [PinRecord { order: 1, ..pin.clone() }]);
     assert!(copied.remove_manifest(pin.manifest).unwrap());
     assert!(!copied.remove_manifest(pin.manifest).unwrap());
     drop(copied);
     assert_eq!(Store::open(copy.path()).unwrap().manifests(), []);
     let kept = fs::read_to_string(store.shared.layout.pin(pin.manifest)).unwrap();
     assert!(kept.contains("from_the_future"));
+}
+
+#[test]
+fn the_manifest_published_last_is_the_newest_and_fetching_changes_nothing() {
+    let dir = TempDir::new().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let text = r#"{"manifest":"0000000000000000000000000000000000000000000000000000000000000001","name":"a/model","revision":null,
+        "shards":[],"bytes":0}"#;
+    let one: PinRecord = serde_json::from_str(text).unwrap();
+    let two = PinRecord { manifest: BlobHash([2; 32]), ..one.clone() };
+    let newest = || store.manifests().into_iter().max_by_key(|pin| pin.order).unwrap().manifest;
+    store.add_manifest(one.clone()).unwrap();
+    store.add_manifest(two.clone()).unwrap();
+    assert_eq!(newest(), two.manifest);
+    store.add_manifest(one.clone()).unwrap();
+    assert_eq!(newest(), two.manifest, "it was kept before");
+    store.add_newest_manifest(one.clone()).unwrap();
+    assert_eq!(newest(), one.manifest);
+    assert_eq!(Store::open(crashed(&store).path()).unwrap().manifests(), store.manifests());
 }
 
 #[test]
