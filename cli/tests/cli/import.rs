@@ -83,7 +83,7 @@ fn a_hub_that_lies_is_refused_with_the_files_name_and_nothing_is_published() {
     let folder = folder(&world, &[400_000, MIB]);
     let large = ".safetensors";
     for (index, (vice, parts)) in [
-        (Vice::WrongSize, &[large, "400000 bytes"][..]),
+        (Vice::WrongSize, &[large, " bytes, its listing says "][..]),
         (Vice::WrongBytes, &[large, "sha256-"]),
         (Vice::WrongSmallBytes, &["git-"]),
         (Vice::MovingCommit, &[": the hub answers with commit \"999"]),

@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// Any one thing that a test waits for happens within this, also on a machine under load.
-pub const DEADLINE: Duration = Duration::from_secs(60);
+/// Any one thing that a test waits for happens within this, also on a machine under load: a minute in which the program gives a source up
+/// and the minute until it tries again are in it.
+pub const DEADLINE: Duration = Duration::from_secs(180);
 /// How often a condition is looked at that nobody tells us about.
 const POLL: Duration = Duration::from_millis(20);
 /// What a node listens on unless a test says otherwise.
