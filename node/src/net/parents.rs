@@ -9,7 +9,7 @@ use libp2p::StreamProtocol;
 use p2pweights_protocol::geometry::Geometry;
 use p2pweights_protocol::ids::PeerId;
 use p2pweights_protocol::verify::outboard_parts;
-use p2pweights_protocol::wire::{PARENTS_REQUEST_BYTES, ParentsError, ParentsRequest, ParentsStatus};
+use p2pweights_protocol::wire::{HeaderError, PARENTS_REQUEST_BYTES, ParentsRequest, ParentsStatus};
 use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -41,7 +41,7 @@ pub enum AskError {
     Refused,
     /// It answered with what is no answer.
     #[error("the peer's answer is malformed")]
-    Malformed(#[from] ParentsError),
+    Malformed(#[from] HeaderError),
     /// The stream broke, or stood still.
     #[error("the stream broke")]
     Broken(#[from] io::Error),
@@ -120,7 +120,7 @@ pub struct ParentsAsked {
 
 impl ParentsAsked {
     /// Reads the question from a stream that was greeted. `None` if it does not come, an error if it is none.
-    pub(super) async fn read(mut stream: NetStream, permits: [OwnedSemaphorePermit; 2]) -> Result<Option<Self>, ParentsError> {
+    pub(super) async fn read(mut stream: NetStream, permits: [OwnedSemaphorePermit; 2]) -> Result<Option<Self>, HeaderError> {
         let mut bytes = [0; PARENTS_REQUEST_BYTES];
         match timeout(QUESTION, stream.read_exact(&mut bytes)).await {
             Ok(Ok(_)) => Ok(Some(Self { request: ParentsRequest::decode(&bytes)?, stream, _permits: permits })),

@@ -6,9 +6,9 @@ use std::ops::Range;
 
 use thiserror::Error;
 
+use super::PAIR_BYTES;
 use super::decode::Feed;
 use super::walk::{Mismatch, Step, Walk, steps};
-use super::{PAIR_BYTES, outboard_bytes};
 use crate::geometry::{Geometry, Span};
 use crate::ids::BlobHash;
 
@@ -88,11 +88,6 @@ impl Parents {
         assert!(self.span.intersection(span) == Some(span), "{span:?} is not within {:?}", self.span);
         Braid { parents: self, steps: Box::new(steps(self.geometry, span)), next: None, leaves }
     }
-
-    /// Whether a whole blob of this size has no parents: then nothing need be fetched but its bytes.
-    pub fn are_none(geometry: Geometry) -> bool {
-        outboard_bytes(geometry) == 0
-    }
 }
 
 /// An encoding, put together as it is taken. It must be taken step by step, as [`decode_span`](super::decode_span) does.
@@ -135,7 +130,7 @@ impl<F: Feed> Feed for Braid<'_, F> {
 #[cfg(test)]
 mod tests {
     use super::super::fixtures::{Blob, SIZES};
-    use super::super::{DecodeError, SpanSink, decode_span};
+    use super::super::{DecodeError, SpanSink, decode_span, outboard_bytes};
     use super::*;
     use crate::geometry::GROUP_BYTES;
 

@@ -1,30 +1,17 @@
 //! Headers of the bulk stream: fixed-size, big-endian. A request is answered by a response header and, if that says so, by the Bao
 //! encoding of the span. Answers come in any order; each names its request.
 
-use thiserror::Error;
-
+use super::place::{HeaderError, PLACE_BYTES, Place};
 use crate::geometry::{Geometry, Span};
 use crate::ids::{BlobHash, RequestId};
 use crate::limits;
 
+/// Bytes of a request's id.
+const ID_BYTES: usize = 8;
 /// Bytes of a request: id 8, hash 32, size 8, first group 8, groups 4.
-pub const BULK_REQUEST_BYTES: usize = 60;
+pub const BULK_REQUEST_BYTES: usize = ID_BYTES + PLACE_BYTES;
 /// Bytes of a response header: id 8, status 1.
 pub const BULK_RESPONSE_BYTES: usize = 9;
-
-/// Why a bulk header is refused. Always the sender's fault.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum BulkError {
-    /// A blob larger than any we handle.
-    #[error("blob size {0} is over the limit")]
-    Size(u64),
-    /// A span outside the blob, empty, or longer than a block.
-    #[error("span is empty, too long or outside the blob")]
-    Span,
-    /// A status this program does not know.
-    #[error("unknown status {0}")]
-    Status(u8),
-}
 
 /// Asks for one span of one blob.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,31 +29,22 @@ pub struct BulkRequest {
 impl BulkRequest {
     /// The bytes on the wire.
     pub fn encode(&self) -> [u8; BULK_REQUEST_BYTES] {
+        let Self { request, blob, size, span } = *self;
         let mut bytes = [0; BULK_REQUEST_BYTES];
-        bytes[..8].copy_from_slice(&self.request.0.to_be_bytes());
-        bytes[8..40].copy_from_slice(self.blob.as_bytes());
-        bytes[40..48].copy_from_slice(&self.size.to_be_bytes());
-        bytes[48..56].copy_from_slice(&self.span.start().to_be_bytes());
-        let groups = u32::try_from(self.span.groups()).expect("a block is at most 4 MiB");
-        bytes[56..].copy_from_slice(&groups.to_be_bytes());
+        bytes[..ID_BYTES].copy_from_slice(&request.0.to_be_bytes());
+        bytes[ID_BYTES..].copy_from_slice(&Place { blob, size, span }.encode());
         bytes
     }
 
     /// Reads a request and checks every bound that needs no knowledge of the blob.
-    pub fn decode(bytes: &[u8; BULK_REQUEST_BYTES]) -> Result<Self, BulkError> {
-        let u64_at = |at: usize| u64::from_be_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
-        let size = u64_at(40);
-        if size > limits::BLOB_BYTES {
-            return Err(BulkError::Size(size));
+    pub fn decode(bytes: &[u8; BULK_REQUEST_BYTES]) -> Result<Self, HeaderError> {
+        let (id, place) = bytes.split_at(ID_BYTES);
+        let Place { blob, size, span } = Place::decode(place.try_into().expect("what follows the id"))?;
+        if Geometry::of(size).bytes_in(span) > u64::from(limits::BLOCK_MAX_BYTES) {
+            return Err(HeaderError::Span);
         }
-        let groups = u32::from_be_bytes(bytes[56..].try_into().expect("four bytes"));
-        let span = Span::try_from((u64_at(48), u64::from(groups))).map_err(|_| BulkError::Span)?;
-        let geometry = Geometry::of(size);
-        if !geometry.contains(span) || geometry.bytes_in(span) > u64::from(limits::BLOCK_MAX_BYTES) {
-            return Err(BulkError::Span);
-        }
-        let blob = BlobHash(bytes[8..40].try_into().expect("32 bytes"));
-        Ok(Self { request: RequestId(u64_at(0)), blob, size, span })
+        let request = RequestId(u64::from_be_bytes(id.try_into().expect("eight bytes")));
+        Ok(Self { request, blob, size, span })
     }
 }
 
@@ -103,14 +81,14 @@ impl BulkResponse {
     }
 
     /// Reads a response header.
-    pub fn decode(bytes: &[u8; BULK_RESPONSE_BYTES]) -> Result<Self, BulkError> {
+    pub fn decode(bytes: &[u8; BULK_RESPONSE_BYTES]) -> Result<Self, HeaderError> {
         let request = RequestId(u64::from_be_bytes(bytes[..8].try_into().expect("eight bytes")));
         let status = match bytes[8] {
             0 => BulkStatus::Data,
             1 => BulkStatus::NoCredit,
             2 => BulkStatus::NotHeld,
             3 => BulkStatus::Cancelled,
-            other => return Err(BulkError::Status(other)),
+            other => return Err(HeaderError::Status(other)),
         };
         Ok(Self { request, status })
     }
@@ -142,11 +120,11 @@ mod tests {
             BulkRequest::decode(&bytes)
         };
         assert!(decode(1 << 30, 0, 256).is_ok());
-        assert_eq!(decode(1 << 30, 0, 257), Err(BulkError::Span));
-        assert_eq!(decode(1 << 30, u64::MAX, 2), Err(BulkError::Span));
-        assert_eq!(decode(16 * 1024, 1, 1), Err(BulkError::Span));
-        assert_eq!(decode(1 << 30, 0, 0), Err(BulkError::Span));
-        assert_eq!(decode(u64::MAX, 0, 1), Err(BulkError::Size(u64::MAX)));
+        assert_eq!(decode(1 << 30, 0, 257), Err(HeaderError::Span));
+        assert_eq!(decode(1 << 30, u64::MAX, 2), Err(HeaderError::Span));
+        assert_eq!(decode(16 * 1024, 1, 1), Err(HeaderError::Span));
+        assert_eq!(decode(1 << 30, 0, 0), Err(HeaderError::Span));
+        assert_eq!(decode(u64::MAX, 0, 1), Err(HeaderError::Size(u64::MAX)));
     }
 
     proptest! {

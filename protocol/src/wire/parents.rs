@@ -1,28 +1,13 @@
 //! Headers of the parents stream: asks for the parents that lead to a span, without the bytes below them, for whoever has those from
 //! elsewhere. Fixed size, big-endian.
 
-use thiserror::Error;
-
-use crate::geometry::{Geometry, Span};
+use super::place::{HeaderError, PLACE_BYTES, Place};
+use crate::geometry::Span;
 use crate::ids::BlobHash;
 use crate::limits;
 
 /// Bytes of a request: hash 32, size 8, first group 8, groups 4.
-pub const PARENTS_REQUEST_BYTES: usize = 52;
-
-/// Why a request or an answer is refused. Always the sender's fault.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum ParentsError {
-    /// A blob larger than any we handle.
-    #[error("blob size {0} is over the limit")]
-    Size(u64),
-    /// A span outside the blob, empty, or longer than is answered.
-    #[error("span is empty, too long or outside the blob")]
-    Span,
-    /// A status this program does not know.
-    #[error("unknown status {0}")]
-    Status(u8),
-}
+pub const PARENTS_REQUEST_BYTES: usize = PLACE_BYTES;
 
 /// Asks for the parents that lead to one span of one blob.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,28 +23,17 @@ pub struct ParentsRequest {
 impl ParentsRequest {
     /// The bytes on the wire.
     pub fn encode(&self) -> [u8; PARENTS_REQUEST_BYTES] {
-        let mut bytes = [0; PARENTS_REQUEST_BYTES];
-        bytes[..32].copy_from_slice(self.blob.as_bytes());
-        bytes[32..40].copy_from_slice(&self.size.to_be_bytes());
-        bytes[40..48].copy_from_slice(&self.span.start().to_be_bytes());
-        let groups = u32::try_from(self.span.groups()).expect("no more than are answered");
-        bytes[48..].copy_from_slice(&groups.to_be_bytes());
-        bytes
+        let Self { blob, size, span } = *self;
+        Place { blob, size, span }.encode()
     }
 
     /// Reads a request and checks every bound that needs no knowledge of the blob.
-    pub fn decode(bytes: &[u8; PARENTS_REQUEST_BYTES]) -> Result<Self, ParentsError> {
-        let u64_at = |at: usize| u64::from_be_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
-        let size = u64_at(32);
-        if size > limits::BLOB_BYTES {
-            return Err(ParentsError::Size(size));
+    pub fn decode(bytes: &[u8; PARENTS_REQUEST_BYTES]) -> Result<Self, HeaderError> {
+        let Place { blob, size, span } = Place::decode(bytes)?;
+        if span.groups() > limits::PARENTS_GROUPS {
+            return Err(HeaderError::Span);
         }
-        let groups = u32::from_be_bytes(bytes[48..].try_into().expect("four bytes"));
-        let span = Span::try_from((u64_at(40), u64::from(groups))).map_err(|_| ParentsError::Span)?;
-        if !Geometry::of(size).contains(span) || span.groups() > limits::PARENTS_GROUPS {
-            return Err(ParentsError::Span);
-        }
-        Ok(Self { blob: BlobHash(bytes[..32].try_into().expect("32 bytes")), size, span })
+        Ok(Self { blob, size, span })
     }
 }
 
@@ -77,12 +51,12 @@ pub enum ParentsStatus {
 
 impl ParentsStatus {
     /// Reads a status.
-    pub fn decode(byte: u8) -> Result<Self, ParentsError> {
+    pub fn decode(byte: u8) -> Result<Self, HeaderError> {
         match byte {
             0 => Ok(Self::Data),
             1 => Ok(Self::NotHeld),
             2 => Ok(Self::Busy),
-            other => Err(ParentsError::Status(other)),
+            other => Err(HeaderError::Status(other)),
         }
     }
 }
@@ -113,12 +87,12 @@ mod tests {
             ParentsRequest::decode(&bytes)
         };
         assert!(decode(1 << 40, 0, 65_536).is_ok());
-        assert_eq!(decode(1 << 40, 0, 65_537), Err(ParentsError::Span));
-        assert_eq!(decode(1 << 40, u64::MAX, 2), Err(ParentsError::Span));
-        assert_eq!(decode(16 * 1024, 1, 1), Err(ParentsError::Span));
-        assert_eq!(decode(1 << 30, 0, 0), Err(ParentsError::Span));
-        assert_eq!(decode(u64::MAX, 0, 1), Err(ParentsError::Size(u64::MAX)));
-        assert_eq!(ParentsStatus::decode(3), Err(ParentsError::Status(3)));
+        assert_eq!(decode(1 << 40, 0, 65_537), Err(HeaderError::Span));
+        assert_eq!(decode(1 << 40, u64::MAX, 2), Err(HeaderError::Span));
+        assert_eq!(decode(16 * 1024, 1, 1), Err(HeaderError::Span));
+        assert_eq!(decode(1 << 30, 0, 0), Err(HeaderError::Span));
+        assert_eq!(decode(u64::MAX, 0, 1), Err(HeaderError::Size(u64::MAX)));
+        assert_eq!(ParentsStatus::decode(3), Err(HeaderError::Status(3)));
     }
 
     proptest! {
