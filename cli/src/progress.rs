@@ -1,18 +1,20 @@
 //! How a fetch, a publish, an import or a verify is shown while it runs: bars on a terminal, plain lines when piped, JSON lines when asked for.
 //! Knows events, not where they come from.
 
+mod file_bars;
 mod import;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use p2pweights_node::report::{FetchEvent, FilePlan, FileReading, MirrorReport, PublishEvent, SourceReport, VerifyEvent};
+use p2pweights_node::report::{FetchEvent, FilePlan, MirrorReport, PublishEvent, SourceReport, VerifyEvent};
 
 use crate::failure::CommandError;
 use crate::logging::bars;
 use crate::output::{Output, table};
 use crate::size;
+use file_bars::FileBars;
 pub use import::ImportProgress;
 
 /// Bars of single files drawn at once: what fits above a prompt on the smallest usual terminal (24 lines).
@@ -303,20 +305,13 @@ pub fn source_lines(sources: &[SourceReport], labels: &BTreeMap<String, String>)
 #[derive(Debug)]
 pub struct PublishProgress {
     output: Output,
-    clock: LineClock,
-    total_bar: Option<ProgressBar>,
-    file_bars: BTreeMap<String, ProgressBar>,
+    bars: FileBars,
 }
 
 impl PublishProgress {
     /// For this output.
     pub fn new(output: Output) -> Self {
-        let total_bar = output.is_terminal().then(|| {
-            let bar = bars().add(ProgressBar::new(0));
-            bar.set_style(style("total {bar:20.cyan/blue} {msg}"));
-            bar
-        });
-        Self { output, clock: LineClock::new(), total_bar, file_bars: BTreeMap::new() }
+        Self { output, bars: FileBars::new(output, "hashed") }
     }
 
     /// Shows what happened. `Failed` is not for here: whoever ends the command says it once.
@@ -326,57 +321,13 @@ impl PublishProgress {
         }
         match event {
             PublishEvent::Progress { bytes, total, rate, eta_s, files } => {
-                self.draw(files);
-                let eta = eta_s.map_or_else(String::new, |seconds| format!(", {} left", size::duration(seconds)));
-                let tail = format!("{} of {}, {}{eta}", size::percent(*bytes, *total), size::bytes(*total), size::rate(*rate));
-                if let Some(bar) = &self.total_bar {
-                    bar.set_length(*total);
-                    bar.set_position(*bytes);
-                    bar.set_message(tail);
-                } else if self.clock.is_due(*bytes, *total) {
-                    self.output.line(&format!("hashed {} ({tail})", size::bytes(*bytes)))?;
-                }
+                self.bars.show(*bytes, *total, *rate, *eta_s, files)?
             }
-            PublishEvent::File { path, .. } => self.drop_bar(path),
-            PublishEvent::Done(_) => self.clear(),
+            PublishEvent::File { path, .. } => self.bars.remove(path),
+            PublishEvent::Done(_) => self.bars.clear(),
             PublishEvent::Failed(_) => (),
         }
         Ok(())
-    }
-
-    fn draw(&mut self, files: &[FileReading]) {
-        let Some(total_bar) = &self.total_bar else { return };
-        for file in files {
-            if let Some(bar) = self.file_bars.get(&file.path) {
-                bar.set_position(file.bytes);
-            } else if self.file_bars.len() < MAX_FILE_BARS {
-                let bar = bars().insert_before(total_bar, ProgressBar::new(file.total));
-                bar.set_style(style("{msg} {bar:20} {percent:>3} % of {binary_total_bytes}"));
-                bar.set_message(shortened(&file.path));
-                bar.set_position(file.bytes);
-                self.file_bars.insert(file.path.clone(), bar);
-            }
-        }
-    }
-
-    fn drop_bar(&mut self, path: &str) {
-        if let Some(bar) = self.file_bars.remove(path) {
-            bar.finish_and_clear();
-            bars().remove(&bar);
-        }
-    }
-
-    fn clear(&mut self) {
-        for bar in std::mem::take(&mut self.file_bars).into_values().chain(self.total_bar.take()) {
-            bar.finish_and_clear();
-            bars().remove(&bar);
-        }
-    }
-}
-
-impl Drop for PublishProgress {
-    fn drop(&mut self) {
-        self.clear();
     }
 }
 
