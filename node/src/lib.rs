@@ -20,6 +20,7 @@ mod clock;
 mod driver;
 mod failure;
 mod fetch;
+mod git_ids;
 mod import;
 mod inventory;
 mod mend;

@@ -29,10 +29,8 @@ pub async fn run(output: Output, config: NodeConfig, arguments: ImportArguments)
         let request = request(repo, &arguments)?;
         return from_hub(output, config, request).await;
     }
-    for (given, flag) in [(arguments.token_env.is_some(), "--token-env")] {
-        if given {
-            return Err(CommandError::usage(format!("{flag} is for imports from a hub, such as hf:ORG/MODEL")));
-        }
+    if arguments.token_env.is_some() {
+        return Err(CommandError::usage("--token-env is for imports from a hub, such as hf:ORG/MODEL"));
     }
     let origin = endpoint(&arguments)?.0;
     let local = PublishArguments {

@@ -6,7 +6,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
@@ -97,6 +97,7 @@ struct State {
     counts: Mutex<BTreeMap<String, usize>>,
     held: (Mutex<bool>, std::sync::Condvar),
     sent: AtomicUsize,
+    private: AtomicBool,
 }
 
 /// A request that came.
@@ -122,7 +123,9 @@ impl Hub {
         });
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("loopback has a free port");
         let base = format!("http://{}", listener.local_addr().expect("it is bound"));
+        let private = AtomicBool::new(manners.private);
         let state = Arc::new(State {
+            private,
             base,
             files: files.collect(),
             manners,
@@ -161,6 +164,11 @@ impl Hub {
     pub fn release(&self) {
         *self.state.held.0.lock().unwrap() = false;
         self.state.held.1.notify_all();
+    }
+
+    /// From now on it says that its repository is for some people only.
+    pub fn make_private(&self) {
+        self.state.private.store(true, Ordering::SeqCst);
     }
 
     pub fn etag(&self, path: &str) -> String {
@@ -229,8 +237,7 @@ impl State {
         let sha = if self.is(Vice::NoCommit) { "main" } else { self.commit() };
         let gated = if self.manners.gated { json!("manual") } else { json!(false) };
         let card = json!({"license": "mit"});
-        let info =
-            json!({"id": id, "sha": sha, "gated": gated, "private": self.manners.private, "cardData": card, "siblings": []});
+        let info = json!({"id": id, "sha": sha, "gated": gated, "private": self.private.load(Ordering::SeqCst), "cardData": card, "siblings": []});
         self.json(out, &info, &[])
     }
 

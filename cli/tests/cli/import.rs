@@ -267,6 +267,23 @@ fn a_running_node_keeps_back_what_it_imports() {
     assert_eq!(again.status.code(), Some(3));
 }
 
+#[test]
+fn what_becomes_private_is_taken_back_at_once() {
+    let world = World::new();
+    let folder = folder(&world, &[300_000]);
+    let hub = Hub::start(&folder, Manners::default());
+    let node = world.node("a", &[]);
+    let hash = || import(&world, "a", &hub, &[]).expect_code(0).last_json()["hash"].as_str().unwrap().to_owned();
+    let fetch = |hash: &str, into: &str| {
+        world.run(into, &["fetch", "--json", hash, "--peer", &node.address(), "-o", into, "--timeout", "4"]).status.code()
+    };
+    let public = hash();
+    assert_eq!(fetch(&public, "b"), Some(0));
+    hub.make_private();
+    assert_eq!(hash(), public, "a manifest does not say that its hub is private");
+    assert_eq!(fetch(&public, "c"), Some(3));
+}
+
 /// A cache of Hugging Face's client with one model, as that writes it.
 fn cache(world: &World, hub: &Hub, folder: &Path) -> PathBuf {
     let model = world.path("hub").join("models--org--model");

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use p2pweights_protocol::ids::GitOid;
 use p2pweights_protocol::manifest::{Manifest, Shard};
 use serde_json::{Map, Value, json};
-use sha1::Digest;
 
+use crate::git_ids::{git_id, lfs_pointer};
 use crate::report::{Failure, FailureKind};
 use crate::store::{ExportError, Exports};
 
@@ -79,8 +79,7 @@ impl CachePlaces {
     fn tree(&self) -> Value {
         let file = |shard: &Shard| match (shard.git_oid(), shard.sha256()) {
             (None, Some(sha256)) => {
-                let pointer = format!("version https://git-lfs.github.com/spec/v1\noid sha256:{sha256}\nsize {}\n", shard.size());
-                let oid = GitOid(sha1::Sha1::digest(format!("blob {}\0{pointer}", pointer.len())).into());
+                let oid = git_id("blob", lfs_pointer(sha256, shard.size()).as_bytes());
                 json!({"size": shard.size(), "blob_id": oid, "lfs_sha256": sha256, "lfs_size": shard.size()})
             }
             (oid, _) => json!({"size": shard.size(), "blob_id": oid}),

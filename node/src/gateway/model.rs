@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use p2pweights_protocol::ids::BlobHash;
 use p2pweights_protocol::manifest::{Manifest, Shard, ShardPath};
 use serde_json::{Value, json};
-use sha1::{Digest, Sha1};
+
+use crate::git_ids::{git_id, lfs_pointer};
 
 /// When everything happened, for clients that want a date: a manifest has none.
 const DATE: &str = "1970-01-01T00:00:00.000Z";
@@ -51,9 +52,10 @@ impl FileId {
         if let Some(oid) = shard.git_oid() {
             return Ok(Self { oid: oid.to_string(), large: None });
         }
-        let sha256 = shard.sha256().ok_or_else(|| Nameless { path: shard.path().clone() })?.to_string();
-        let pointer = format!("version https://git-lfs.github.com/spec/v1\noid sha256:{sha256}\nsize {}\n", shard.size());
-        Ok(Self { oid: git_id("blob", pointer.as_bytes()), large: Some((sha256, pointer.len())) })
+        let sha256 = shard.sha256().ok_or_else(|| Nameless { path: shard.path().clone() })?;
+        let pointer = lfs_pointer(sha256, shard.size());
+        let oid = git_id("blob", pointer.as_bytes()).to_string();
+        Ok(Self { oid, large: Some((sha256.to_string(), pointer.len())) })
     }
 }
 
@@ -163,14 +165,6 @@ impl Model {
     }
 }
 
-/// git's name for some content.
-fn git_id(kind: &str, content: &[u8]) -> String {
-    let mut hasher = Sha1::new();
-    hasher.update(format!("{kind} {}\0", content.len()));
-    hasher.update(content);
-    hex::encode(hasher.finalize())
-}
-
 /// The id of each folder's tree, as git computes it from the ids of the files, given by path.
 fn folders(files: Vec<(&str, &str)>) -> BTreeMap<String, String> {
     // What lies in each folder: its name as git sorts it (a folder's with a slash), and its id.
@@ -190,7 +184,7 @@ fn folders(files: Vec<(&str, &str)>) -> BTreeMap<String, String> {
     order.sort_by_key(|folder| std::cmp::Reverse(folder.matches('/').count()));
     for folder in order {
         let tree: Vec<u8> = contents.get(&folder).into_iter().flatten().flat_map(|(name, oid)| tree_row(name, oid)).collect();
-        let id = git_id("tree", &tree);
+        let id = git_id("tree", &tree).to_string();
         let (parent, name) = folder.rsplit_once('/').unwrap_or(("", &folder));
         contents.entry(parent.to_owned()).or_default().insert(format!("{name}/"), id.clone());
         ids.insert(folder, id);
@@ -209,6 +203,8 @@ fn tree_row(name: &str, oid: &str) -> Vec<u8> {
 mod tests {
     use p2pweights_protocol::ids::Sha256;
     use p2pweights_protocol::manifest::Metadata;
+
+    use sha2::Digest;
 
     use super::*;
 
@@ -231,15 +227,12 @@ mod tests {
 
     #[test]
     fn ids_are_those_that_git_computes() {
-        assert_eq!(git_id("blob", b""), "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391");
-        assert_eq!(git_id("blob", b"hello\n"), "ce013625030ba8dba906f756967f9e9ca394464a");
-        assert_eq!(git_id("tree", b""), "4b825dc642cb6eb9a060e54bf8d69288fbee4904");
-        let file = git_id("blob", b"hello\n");
+        let file = git_id("blob", b"hello\n").to_string();
         // `git mktree` of the file as `f/a`, `f.txt` and `f/b/c`: a folder sorts as if its name ended in a slash.
         let found = folders(vec![("f/a", &file), ("f.txt", &file), ("f/b/c", &file)]);
-        assert_eq!(found["f/b"], git_id("tree", &tree_row("c", &file)));
+        assert_eq!(found["f/b"], git_id("tree", &tree_row("c", &file)).to_string());
         let rows = [tree_row("a", &file), tree_row("b/", &found["f/b"])].concat();
-        assert_eq!(found["f"], git_id("tree", &rows));
+        assert_eq!(found["f"], git_id("tree", &rows).to_string());
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use p2pweights_protocol::ids::{BlobHash, GitOid};
+use p2pweights_protocol::ids::BlobHash;
 use p2pweights_protocol::link::Link;
 use p2pweights_protocol::manifest::{Fields, Manifest, Metadata, ModelName, Shard, ShardPath, Source, Text};
 use tokio::sync::mpsc;
@@ -22,11 +22,12 @@ use self::hub::{Hub, Info, Listed};
 use crate::card::{CARD, CARD_BYTES, Card};
 use crate::failure::phrase;
 use crate::fetch::chosen;
+use crate::git_ids::git_id;
 use crate::node::{AGENT, Core, blocking};
 use crate::origin::{OriginClient, OriginSettings, Reach, is_public};
 use crate::publish::{license_file, openness, pin};
 use crate::report::{Failure, FailureKind, ImportEvent, ImportRequest, Imported};
-use crate::store::{FileId, ImportRecord, IntakeError, Intakes, Need, Promise, Store, StoreError, Taken};
+use crate::store::{FileId, ImportRecord, IntakeError, Intakes, Need, Promise, StoreError, Taken};
 
 /// How often room is made for one import: others may take what was made.
 const TRIES: u32 = 4;
@@ -153,8 +154,8 @@ impl Importing<'_> {
                 }
                 Err(error) => return Err(of_intake(error)),
             };
-            let (store, bytes) = (self.core.store.clone(), missing.values().sum::<u64>().saturating_sub(intakes.here()));
-            blocking(move || check_room(&store, bytes)).await?;
+            let bytes = missing.values().sum::<u64>().saturating_sub(intakes.here());
+            self.core.check_room(bytes, "imported").await?;
             return Ok(intakes);
         }
     }
@@ -219,6 +220,8 @@ impl Importing<'_> {
             Ok(())
         };
         blocking(keep).await?;
+        // What others could have so far, of a repository that was public then or from an import that was not finished, they cannot any more.
+        self.core.withdraw_withheld().await?;
         self.core.offer(blobs.into_iter().collect()).await?;
         info!(%hash, repo = self.request.repo, commit = %info.commit, withheld, "imported");
         let link = Link::new(hash);
@@ -290,24 +293,10 @@ fn sha256_of_nothing() -> p2pweights_protocol::ids::Sha256 {
 
 /// Whether this is the id of no bytes.
 fn is_empty(id: FileId) -> bool {
-    use sha1::Digest;
     match id {
         FileId::Sha256(hash) => hash == sha256_of_nothing(),
-        FileId::Git(oid) => oid == GitOid(sha1::Sha1::digest(b"blob 0\0").into()),
+        FileId::Git(oid) => oid == git_id("blob", b""),
     }
-}
-
-fn check_room(store: &Store, needed: u64) -> Result<(), Failure> {
-    let room = store.room()?;
-    if needed <= room {
-        return Ok(());
-    }
-    let message = format!(
-        "{needed} bytes are still to be imported, the disk of {} has room for {room}; \
-         make room or choose another --data-dir, then run it again: what is here stays",
-        store.dir().display()
-    );
-    Err(Failure::new(FailureKind::Disk, message))
 }
 
 /// What the user is told of trouble with a file on its way in.

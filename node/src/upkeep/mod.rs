@@ -4,6 +4,7 @@ mod clear;
 mod keep;
 mod picture;
 mod policy;
+mod room;
 mod survey;
 
 use std::time::Duration;
