@@ -109,6 +109,8 @@ struct Shared {
     config: StoreConfig,
     blobs: RwLock<BTreeMap<BlobHash, Arc<Slot>>>,
     pins: Mutex<BTreeMap<BlobHash, PinRecord>>,
+    /// Held by whoever reads a pin in order to write it.
+    pin_turn: Mutex<()>,
     wanted: Mutex<BTreeMap<BlobHash, WantedRecord>>,
     uses: Arc<Uses>,
     index: Mutex<Index>,
@@ -160,6 +162,7 @@ impl Store {
         let shared = Shared {
             blobs: RwLock::new(slots.into_iter().map(|slot| (slot.hash, Arc::new(slot))).collect()),
             pins: Mutex::new(pins),
+            pin_turn: Mutex::default(),
             wanted: Mutex::new(wanted),
             uses: Arc::new(uses),
             index: Mutex::new(index),

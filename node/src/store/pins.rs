@@ -70,30 +70,36 @@ impl Store {
     /// Keeps a manifest, durably. The record of one that is kept already is replaced; what was pinned or imported
     /// stays so, and its place in the order.
     pub fn add_manifest(&self, pin: PinRecord) -> Result<(), StoreError> {
-        let order = locked(&self.shared.pins).get(&pin.manifest).map(|known| known.order);
-        self.add_manifest_at(pin, order)
+        self.add_manifest_at(pin, false)
     }
 
     /// The same, and it is the newest from now on.
     pub fn add_newest_manifest(&self, pin: PinRecord) -> Result<(), StoreError> {
-        self.add_manifest_at(pin, None)
+        self.add_manifest_at(pin, true)
     }
 
-    fn add_manifest_at(&self, mut pin: PinRecord, order: Option<u64>) -> Result<(), StoreError> {
+    fn add_manifest_at(&self, mut pin: PinRecord, newest: bool) -> Result<(), StoreError> {
+        let _turn = locked(&self.shared.pin_turn);
         {
             let pins = locked(&self.shared.pins);
-            if let Some(known) = pins.get(&pin.manifest) {
-                pin.pinned |= known.pinned;
-                pin.imported = pin.imported.or_else(|| known.imported.clone());
-            }
-            let newest = || pins.values().map(|known| known.order).max().unwrap_or(0);
-            pin.order = order.unwrap_or_else(|| newest() + 1);
+            let known = pins.get(&pin.manifest);
+            pin.pinned |= known.is_some_and(|known| known.pinned);
+            let next = || pins.values().map(|known| known.order).max().unwrap_or(0) + 1;
+            pin.order = known.filter(|_| !newest).map_or_else(next, |known| known.order);
         }
-        self.set_manifest(pin)
+        self.write_manifest(pin)
     }
 
-    /// Replaces a manifest's record by just this.
+    /// Replaces a manifest's record by just this, but for where it came from: what is withheld for that stays so.
     pub fn set_manifest(&self, pin: PinRecord) -> Result<(), StoreError> {
+        let _turn = locked(&self.shared.pin_turn);
+        self.write_manifest(pin)
+    }
+
+    fn write_manifest(&self, mut pin: PinRecord) -> Result<(), StoreError> {
+        if pin.imported.is_none() {
+            pin.imported = locked(&self.shared.pins).get(&pin.manifest).and_then(|known| known.imported.clone());
+        }
         let text = serde_json::to_vec_pretty(&pin).expect("a pin has only text keys");
         let _room = self.shared.reserve_record(text.len())?;
         self.shared.layout.write_whole(&self.shared.layout.pin(pin.manifest), &text)?;

@@ -200,6 +200,21 @@ fn pins_live_in_files() {
 }
 
 #[test]
+fn where_a_manifest_came_from_is_not_forgotten() {
+    let dir = TempDir::new().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let text = r#"{"manifest":"0000000000000000000000000000000000000000000000000000000000000001","name":"a/model","revision":null,
+        "shards":[],"bytes":0,"imported":{"repo":"a/model","endpoint":"https://hub.example","consent":true}}"#;
+    let imported: PinRecord = serde_json::from_str(text).unwrap();
+    store.add_manifest(imported.clone()).unwrap();
+    let fetched = PinRecord { imported: None, ..imported };
+    store.add_manifest(fetched.clone()).unwrap();
+    store.set_manifest(PinRecord { pinned: true, ..fetched }).unwrap();
+    let kept = store.manifests().remove(0);
+    assert!(kept.pinned && kept.imported.is_some_and(|imported| imported.consent));
+}
+
+#[test]
 fn the_manifest_published_last_is_the_newest_and_fetching_changes_nothing() {
     let dir = TempDir::new().unwrap();
     let store = Store::open(dir.path()).unwrap();
