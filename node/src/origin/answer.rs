@@ -1,6 +1,6 @@
 //! An origin's answer: its head, judged against what was asked, and its body, taken in portion by portion with a deadline for each.
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use hyper::body::Bytes;
 use reqwest::StatusCode;
@@ -13,6 +13,10 @@ use super::{ByteRange, printable};
 /// Longest wait that an origin can ask for: beyond it the attempt is given up instead.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
 
+/// So many bytes come in twice the deadline of a portion, spent waiting, or it is given up: one that drips would else be waited for without
+/// end. 9 kbit/s with the usual deadline, less than any link that is used for models brings.
+const LEAST_BYTES: u64 = 64 * 1024;
+
 /// What an origin answered; its body is still on its way.
 #[derive(Debug)]
 pub struct Answer {
@@ -20,6 +24,9 @@ pub struct Answer {
     response: reqwest::Response,
     first_headers: Option<HeaderMap>,
     read_deadline: Duration,
+    /// How long it has been waited for, and what came meanwhile, since it was fast enough last.
+    waited: Duration,
+    came: u64,
 }
 
 /// Which part of a file a body is.
@@ -35,7 +42,7 @@ pub struct Part {
 
 impl Answer {
     pub(super) fn new(url: Url, response: reqwest::Response, first_headers: Option<HeaderMap>, read_deadline: Duration) -> Self {
-        Self { url, response, first_headers, read_deadline }
+        Self { url, response, first_headers, read_deadline, waited: Duration::ZERO, came: 0 }
     }
 
     /// Who answered in the end.
@@ -110,8 +117,18 @@ impl Answer {
 
     /// The next portion of the body; `None` at its end. A body shorter than its head said is an error.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, OriginError> {
+        let began = Instant::now();
         match tokio::time::timeout(self.read_deadline, self.response.chunk()).await {
-            Ok(Ok(chunk)) => Ok(chunk),
+            Ok(Ok(chunk)) => {
+                self.waited += began.elapsed();
+                self.came += chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
+                if self.came >= LEAST_BYTES {
+                    (self.waited, self.came) = (Duration::ZERO, 0);
+                } else if self.waited >= 2 * self.read_deadline && chunk.is_some() {
+                    return Err(OriginError::Silent { shown: shown(&self.url), after: self.waited });
+                }
+                Ok(chunk)
+            }
             Ok(Err(error)) => Err(OriginError::Body { shown: shown(&self.url), source: error.without_url() }),
             Err(_) => Err(OriginError::Silent { shown: shown(&self.url), after: self.read_deadline }),
         }

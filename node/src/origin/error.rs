@@ -97,8 +97,8 @@ pub enum OriginError {
         /// The limit.
         limit: u64,
     },
-    /// Nothing came for too long.
-    #[error("{shown} was silent for {} s", after.as_secs())]
+    /// Nothing came for too long, or next to nothing.
+    #[error("{shown} was silent for {} s, or nearly so", after.as_secs())]
     Silent {
         /// The address.
         shown: String,

@@ -40,6 +40,12 @@ impl Server {
                         let _ = stream.read_u8().await;
                     }
                     let _ = stream.write_all(text.as_bytes()).await;
+                    if text == DRIP {
+                        let mut drops = tokio::time::interval(Duration::from_millis(10));
+                        while stream.write_all(b"x").await.is_ok() {
+                            drops.tick().await;
+                        }
+                    }
                     let _ = stream.shutdown().await;
                 });
             }
@@ -57,6 +63,8 @@ impl Server {
 }
 
 const SILENCE: &str = "";
+/// After this head come single bytes without end.
+const DRIP: &str = "HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n";
 
 fn answer(head: &str, body: &str) -> String {
     format!("HTTP/1.1 {head}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len())
@@ -185,6 +193,7 @@ async fn what_breaks_off_grows_or_is_silent_is_an_error() {
     let server = Server::start(|path| match path {
         "/short" => "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc".to_owned(),
         "/endless" => answer("200 OK", &"x".repeat(1001)),
+        "/drip" => DRIP.to_owned(),
         _ => SILENCE.to_owned(),
     })
     .await;
@@ -198,6 +207,8 @@ async fn what_breaks_off_grows_or_is_silent_is_an_error() {
     let silent = impatient.get(&server.url("silent"), None, None).await.unwrap_err();
     assert!(matches!(silent, OriginError::Silent { .. }), "{silent:?}");
     assert_eq!(silent.retry(), Retry::After(None));
+    let drip = impatient.get(&server.url("drip"), None, None).await.unwrap().whole(1_000_000).await.unwrap_err();
+    assert!(matches!(drip, OriginError::Silent { .. }), "{drip:?}");
 }
 
 #[test]
