@@ -52,6 +52,28 @@ pub struct FetchRequest {
     pub hf_cache: bool,
 }
 
+impl FetchRequest {
+    /// Asks for all of it, into the store only, for up to a minute without news.
+    pub fn of(target: String) -> Self {
+        Self {
+            target,
+            output: None,
+            include: Vec::new(),
+            exclude: Vec::new(),
+            peers: Vec::new(),
+            bootstrap: Vec::new(),
+            timeout_s: 60,
+            dry_run: false,
+            force: false,
+            in_order: false,
+            pin: false,
+            mirrors: Vec::new(),
+            own_folder: false,
+            hf_cache: false,
+        }
+    }
+}
+
 /// A file of a model as a fetch sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FilePlan {

@@ -210,22 +210,7 @@ async fn published(mut events: mpsc::Receiver<PublishEvent>) -> Result<Published
 
 /// Asks for a hash, all of it, into this folder.
 pub fn request(target: &str, output: Option<PathBuf>) -> FetchRequest {
-    FetchRequest {
-        target: target.to_owned(),
-        output,
-        include: Vec::new(),
-        exclude: Vec::new(),
-        peers: Vec::new(),
-        bootstrap: Vec::new(),
-        timeout_s: 45,
-        dry_run: false,
-        force: false,
-        in_order: false,
-        pin: false,
-        mirrors: Vec::new(),
-        own_folder: false,
-        hf_cache: false,
-    }
+    FetchRequest { output, timeout_s: 45, ..FetchRequest::of(target.to_owned()) }
 }
 
 /// A fetch under way. Dropping it cancels it.

@@ -1,6 +1,7 @@
 //! Fetching one thing for somebody inside this node who waits for it: the manifest behind a link, or one of its files while it is read.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use p2pweights_protocol::ids::{BlobHash, SwarmId};
 use p2pweights_protocol::link::Link;
@@ -85,22 +86,7 @@ impl Errand {
                 debug!(?event, "an errand");
             }
         });
-        let request = FetchRequest {
-            target: link.to_string(),
-            output: None,
-            include: Vec::new(),
-            exclude: Vec::new(),
-            peers: Vec::new(),
-            bootstrap: Vec::new(),
-            timeout_s,
-            dry_run: false,
-            force: false,
-            in_order: false,
-            pin: false,
-            mirrors: Vec::new(),
-            own_folder: false,
-            hf_cache: false,
-        };
+        let request = FetchRequest { timeout_s, ..FetchRequest::of(link.to_string()) };
         Self { request, events }
     }
 
@@ -114,6 +100,8 @@ impl Errand {
             providers,
             mirrors: Vec::new(),
             began: Instant::now(),
+            // Whoever waits for it has a deadline.
+            room_patience: Duration::from_secs(self.request.timeout_s),
             room: Mutex::default(),
             kept: Mutex::default(),
         })

@@ -37,6 +37,9 @@ use crate::store::{Export, Exports, Need, Promise, locked};
 /// How often progress is told.
 const TICK: Duration = Duration::from_millis(250);
 
+/// How long room on a full disk is waited for. Somebody has to make it, and that may take until the morning.
+const ROOM_PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// Files placed at a time: the first are told of before the last is placed.
 const FILES_PLACED: usize = 256;
 
@@ -70,8 +73,8 @@ pub async fn fetch(core: &Arc<Core>, request: &FetchRequest, events: &mpsc::Send
     providers.extend(introduce(core, &[], link.providers())?);
     let swarm = SwarmId(link.hash());
     let mirrors = mirrors::parse(request, core.allows_private_mirrors())?;
-    let (room, kept) = Default::default();
-    let fetching = Fetching { core, request, events, swarm, providers, mirrors, began, room, kept };
+    let ((room, kept), room_patience) = (Default::default(), ROOM_PATIENCE);
+    let fetching = Fetching { core, request, events, swarm, providers, mirrors, began, room_patience, room, kept };
     let watched = Watched::start(&core.driver);
     core.driver.enter(swarm).await.map_err(stopped)?;
     let result = tokio::select! {
@@ -93,6 +96,8 @@ struct Fetching<'a> {
     /// Named by the order.
     mirrors: Vec<MirrorUrl>,
     began: Instant,
+    /// How long room on a full disk is waited for.
+    room_patience: Duration,
     /// What is promised to it until it ends.
     room: Mutex<Vec<Promise>>,
     /// Places where something lies that leads to the right file.
@@ -128,7 +133,7 @@ impl Fetching<'_> {
         }
         let missing = plan.bytes().saturating_sub(held);
         self.take_room(&plan).await?;
-        self.check_room(missing).await?;
+        self.core.check_room(missing, "fetched").await?;
         self.use_mirrors(&plan).await?;
         let sources = self.bring(&plan, output.as_deref(), watched).await?;
         self.keep(&plan, link.name()).await?;
@@ -298,23 +303,6 @@ impl Fetching<'_> {
         })
         .await?;
         Ok(held)
-    }
-
-    async fn check_room(&self, needed: u64) -> Result<(), Failure> {
-        let store = self.core.store.clone();
-        blocking(move || {
-            let room = store.room()?;
-            if needed <= room {
-                return Ok(());
-            }
-            let message = format!(
-                "{needed} bytes are still to be fetched, the disk of {} has room for {room}; \
-                 make room or choose another --data-dir, then run it again: what is held stays",
-                store.dir().display()
-            );
-            Err(Failure::new(FailureKind::Disk, message))
-        })
-        .await
     }
 
     // Get it.

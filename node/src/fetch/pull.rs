@@ -21,9 +21,6 @@ use crate::store::Store;
 /// How often the store is asked about blobs that are not complete: somebody else may have published them here.
 const STORE_PAUSE: Duration = Duration::from_secs(2);
 
-/// How long room on a full disk is waited for. Somebody has to make it, and that may take until the morning.
-const ROOM_PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
-
 /// One distinct blob of a plan.
 struct Blob {
     hash: BlobHash,
@@ -204,7 +201,7 @@ impl<'a> Pull<'a> {
 
     /// Says why it cannot go on, if it cannot. A full disk is waited for.
     pub(super) async fn check(&self, news: &News) -> Result<(), Failure> {
-        if self.full_since.is_some_and(|since| since.elapsed() < ROOM_PATIENCE) {
+        if self.full_since.is_some_and(|since| since.elapsed() < self.fetching.room_patience) {
             return Ok(());
         }
         if let Some(paused) = &news.paused {

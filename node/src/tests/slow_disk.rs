@@ -54,20 +54,9 @@ impl Stage {
 
     fn start_fetch(&self) -> mpsc::Receiver<FetchEvent> {
         self.fetcher.core().fetch(FetchRequest {
-            target: self.hash.clone(),
             output: Some(self.folder.path().join("out")),
-            include: Vec::new(),
-            exclude: Vec::new(),
             peers: self.sources.iter().map(|(_, address)| address.clone()).collect(),
-            bootstrap: Vec::new(),
-            timeout_s: 60,
-            dry_run: false,
-            force: false,
-            in_order: false,
-            pin: false,
-            mirrors: Vec::new(),
-            own_folder: false,
-            hf_cache: false,
+            ..FetchRequest::of(self.hash.clone())
         })
     }
 
