@@ -10,7 +10,7 @@ use p2pweights_protocol::engine::Command;
 use p2pweights_protocol::geometry::GROUP_BYTES;
 use p2pweights_protocol::ids::BlobHash;
 use p2pweights_protocol::link::Link;
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
@@ -39,6 +39,8 @@ pub struct Arrivals {
     core: Arc<Core>,
     files: Mutex<BTreeMap<BlobHash, Arriving>>,
     turns: Semaphore,
+    /// Somebody waits for a turn: files that nobody reads any more are to give theirs up.
+    crowded: Notify,
 }
 
 /// A file on its way.
@@ -63,7 +65,7 @@ pub struct Waiter {
 impl Arrivals {
     /// None yet.
     pub fn new(core: Arc<Core>) -> Self {
-        Self { core, files: Mutex::default(), turns: Semaphore::new(AT_A_TIME) }
+        Self { core, files: Mutex::default(), turns: Semaphore::new(AT_A_TIME), crowded: Notify::new() }
     }
 
     /// Somebody reads a file of the model behind this link, from a group on. Starts its fetch, or joins one.
@@ -84,10 +86,15 @@ impl Arrivals {
         let (arrivals, news) = (Arc::clone(self), Arc::clone(&moved));
         self.core.tasks.spawn(async move {
             info!(%blob, size, "fetched for a reader");
-            let result = arrivals.carry(&link, blob, size, &news).await;
+            let turn = arrivals.turn(blob, &news).await;
+            let result = match &turn {
+                Ok(_) => arrivals.carry(&link, blob, size, &news).await,
+                Err(failure) => Err(failure.clone()),
+            };
             arrivals.forget(blob, &news);
-            // Fails only when the driver has stopped.
+            // Fails only when the driver has stopped. The turn ends after this: the engine knows of no more files than there are turns.
             let _ = arrivals.tell(blob).await;
+            drop(turn);
             if let Err(failure) = &result {
                 debug!(%blob, error = failure.message, "not fetched to the end");
             }
@@ -97,19 +104,33 @@ impl Arrivals {
         Arriving { readers: BTreeMap::new(), next_reader: 0, moved, ended }
     }
 
-    /// Fetches a file to its end, or until nobody has read it for a while.
-    async fn carry(&self, link: &Link, blob: BlobHash, size: u64, moved: &Arc<Notify>) -> Result<(), Failure> {
+    /// Waits for a turn, as long as a fetch may bring nothing and somebody reads the file.
+    async fn turn(&self, blob: BlobHash, moved: &Arc<Notify>) -> Result<SemaphorePermit<'_>, Failure> {
+        if let Ok(turn) = self.turns.try_acquire() {
+            return Ok(turn);
+        }
+        self.crowded.notify_waiters();
         let turn = tokio::select! {
-            turn = self.turns.acquire() => turn,
+            turn = timeout(Duration::from_secs(PATIENCE_S), self.turns.acquire()) => turn,
             () = self.core.stop.cancelled() => return Err(Failure::new(FailureKind::Interrupted, "the node is shutting down")),
         };
-        let _turn = turn.map_err(|error| Failure::internal(&error))?;
+        let full = |_| Failure::new(FailureKind::Incomplete, format!("{AT_A_TIME} other files are being read; ask again later"));
+        let turn = turn.map_err(full)?.map_err(|error| Failure::internal(&error))?;
+        if self.forget_unread(blob, moved) {
+            return Err(Failure::new(FailureKind::Interrupted, "nobody reads it any more"));
+        }
+        Ok(turn)
+    }
+
+    /// Fetches a file to its end, or until nobody has read it for a while.
+    async fn carry(&self, link: &Link, blob: BlobHash, size: u64, moved: &Arc<Notify>) -> Result<(), Failure> {
         let unwanted = CancellationToken::new();
         let fetch = fetch::blob(&self.core, link, blob, size, PATIENCE_S, unwanted.clone());
         tokio::pin!(fetch);
         loop {
             tokio::select! {
                 result = &mut fetch => return result,
+                () = self.crowded.notified() => if self.forget_unread(blob, moved) { unwanted.cancel() },
                 news = timeout(LINGER, moved.notified()) => match news {
                     Ok(()) => self.tell(blob).await?,
                     Err(_) if self.forget_unread(blob, moved) => unwanted.cancel(),

@@ -253,6 +253,8 @@ impl Sending {
     async fn look_past(&mut self, failure: ReadFailure) -> io::Result<()> {
         self.damages += 1;
         (self.open, self.next) = (None, None);
+        // A fetch that has ended well does not know of this.
+        self.waiter = None;
         let blob = self.file.blob;
         let error = match &failure {
             ReadFailure::Open(error) => phrase(error),
@@ -263,7 +265,7 @@ impl Sending {
             return Err(cut(&error));
         }
         match failure {
-            ReadFailure::Read { span, error: ReadError::Damaged { .. } } => {
+            ReadFailure::Read { span, error: ReadError::Damaged { .. } | ReadError::Io(_) } => {
                 let store = self.core.store.clone();
                 tokio::task::spawn_blocking(move || suspect(&store, blob, span)).await.map_err(io::Error::other)
             }

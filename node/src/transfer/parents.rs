@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use p2pweights_protocol::ids::PeerId;
 use p2pweights_protocol::verify::Parents;
 use p2pweights_protocol::wire::ParentsStatus;
+use tokio::time::timeout;
 use tracing::debug;
 
 use super::{Bonds, Cap};
@@ -18,6 +19,9 @@ use crate::store::Store;
 const AT_ONCE: u32 = 32;
 /// One more after each such time: 1 GiB of a blob by then, 4 MiB of its parents.
 const EVERY: Duration = Duration::from_secs(5);
+
+/// How long an answer may take: 4 MiB at 0.6 Mbit/s. Whoever takes longer would keep others from theirs.
+const ANSWER: Duration = Duration::from_secs(60);
 
 /// How much each connected peer has asked lately.
 #[derive(Debug, Default)]
@@ -63,7 +67,11 @@ pub(super) async fn answer(mut asked: ParentsAsked, store: Store, bonds: Bonds) 
     };
     let Some(parents) = parents else { return asked.refuse(ParentsStatus::NotHeld).await };
     tokio::select! {
-        given = give(&mut asked, &parents, &bonds.cap) => if let Err(error) = given { debug!(%error, "parents not taken") },
+        given = timeout(ANSWER, give(&mut asked, &parents, &bonds.cap)) => match given {
+            Ok(Ok(())) => (),
+            Ok(Err(error)) => debug!(%error, "parents not taken"),
+            Err(_) => debug!("parents taken too slowly"),
+        },
         () = bonds.stop.cancelled() => (),
     }
 }
