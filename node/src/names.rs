@@ -92,7 +92,9 @@ impl Mappings {
         for (name, target) in pairs {
             let (id, branch) = name.split_once(BRANCH_SEPARATOR).unwrap_or((name, MAIN));
             let id: ModelId = id.parse().map_err(|_| NameError::Malformed(name.to_owned()))?;
-            if branch.is_empty() || branch.len() > BRANCH_BYTES || branch.chars().any(char::is_control) {
+            // `=` and `,` would not be read back from where a table is written in one line.
+            let unfit = |c: char| c.is_control() || matches!(c, '=' | ',');
+            if branch.is_empty() || branch.len() > BRANCH_BYTES || branch.chars().any(unfit) {
                 return Err(NameError::Malformed(name.to_owned()));
             }
             let link = Link::parse_target(target);

@@ -121,15 +121,11 @@ impl Errand {
             // What has come is kept.
             () = self.stop.cancelled() => Ok(()),
         };
-        let landed = decoding.await.map_err(|_| Fault::Broken)?;
-        match moved {
-            // What came before it broke counts, and so does the reason if nothing worse was found.
-            Err(error) if landed.outcome == FetchOutcome::Lost => {
-                debug!(error = phrase(&error), "mirror broke off");
-                Ok(landed)
-            }
-            _ => Ok(landed),
+        // What came before it broke counts.
+        if let Err(error) = moved {
+            debug!(error = phrase(&error), "mirror broke off");
         }
+        decoding.await.map_err(|_| Fault::Broken)
     }
 
     /// All of it is fetched, and hashed as a whole.

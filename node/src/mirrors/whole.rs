@@ -70,6 +70,11 @@ impl Whole {
             },
             // Somebody else was faster.
             Err(Fault::Store(StoreError::AlreadyComplete(_))) => MirrorNews::Lacks(blob),
+            // There is no room for it a second time, beside what is promised to the fetch: it may still come from somebody with proofs.
+            Err(Fault::Store(error @ StoreError::OverQuota { .. })) => {
+                info!(file = self.file, error = phrase(&error), "file not fetched whole");
+                MirrorNews::Lacks(blob)
+            }
             Err(Fault::Store(error)) => {
                 // Fails only when the driver has gone.
                 let _ = self.bonds.facts.send(store_failed(&error)).await;

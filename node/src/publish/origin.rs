@@ -53,7 +53,8 @@ impl Origin<'_> {
         let each = files.iter().zip(published).map(|(file, published)| self.check_one(file, published));
         let checked: Result<Vec<_>, Failure> = each.collect();
         if checked.is_err() {
-            let needed: BTreeSet<BlobHash> = store.manifests().into_iter().flat_map(|record| record.shards).collect();
+            let models = store.manifests().into_iter().flat_map(|record| record.shards);
+            let needed: BTreeSet<BlobHash> = models.chain(store.wanted().into_iter().map(|record| record.hash)).collect();
             for published in published.iter().filter(|published| published.read && !needed.contains(&published.hash)) {
                 store.remove(published.hash)?;
             }
