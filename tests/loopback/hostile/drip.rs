@@ -9,8 +9,9 @@ use tokio::io::AsyncWriteExt;
 
 use super::{Goods, Vice, data_header};
 
-/// Time between two bytes.
-const PAUSE: Duration = Duration::from_millis(100);
+/// Time between two bytes: so long that even a last group of a few bytes, with its header and its proof, takes longer than the ten seconds
+/// that a newcomer is given.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Keeps a stream busy with next to nothing.
 pub struct Drip;
