@@ -17,7 +17,7 @@ use p2pweights_protocol::manifest::MirrorUrl;
 pub use self::import::ImportArguments;
 pub use self::place::Place;
 pub use self::publish::PublishArguments;
-use crate::settings::{parse_api, parse_cap, parse_eviction, parse_gateway, parse_network, parse_quota};
+use crate::settings::{parse_api, parse_cap, parse_eviction, parse_gateway, parse_metrics, parse_network, parse_quota};
 
 /// What a link begins with.
 const LINK_SCHEME: &str = "p2pweights:";
@@ -224,6 +224,9 @@ pub struct NodeArguments {
     /// Where the Hugging Face endpoint for programs on this machine listens, or `off` [default: 127.0.0.1:8787, if free]
     #[arg(long, value_name = "ADDR:PORT", value_parser = checked_gateway)]
     pub gateway: Option<String>,
+    /// Where figures for Prometheus are served, at /metrics, or `off` [default: off]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = checked_metrics)]
+    pub metrics: Option<String>,
     /// Also stop when standard input ends: such a node can't outlive the program that started it
     #[arg(long, hide = true)]
     pub stop_with_stdin: bool,
@@ -425,6 +428,11 @@ fn checked_api(text: &str) -> Result<String, String> {
 
 fn checked_gateway(text: &str) -> Result<String, String> {
     parse_gateway(text)?;
+    Ok(text.to_owned())
+}
+
+fn checked_metrics(text: &str) -> Result<String, String> {
+    parse_metrics(text)?;
     Ok(text.to_owned())
 }
 

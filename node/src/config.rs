@@ -68,6 +68,8 @@ pub struct NodeConfig {
     pub api: Option<SocketAddr>,
     /// The Hugging Face endpoint for programs on this machine; `None` for none, the default: a node that lives for one command needs none.
     pub gateway: Option<GatewayConfig>,
+    /// Where figures for monitoring are served to whoever asks; `None` for nowhere, the default.
+    pub metrics: Option<SocketAddr>,
     /// Bytes of free disk that are never used. Default 256 MiB: room for the index and the rest of the system.
     pub reserve_bytes: u64,
     /// Most bytes that the data dir takes on its disk, as `du` counts it: blobs, index, everything. Default none: a disk of its own is
@@ -126,6 +128,7 @@ impl NodeConfig {
             mdns: true,
             api: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
             gateway: None,
+            metrics: None,
             reserve_bytes: 256 * 1024 * 1024,
             quota_bytes: None,
             eviction: Eviction::Off,

@@ -22,6 +22,7 @@ use crate::identity;
 use crate::import;
 use crate::inventory;
 use crate::mend::{self, Mending};
+use crate::metrics::Metrics;
 use crate::net::{Net, NetConfig, NetError, NetStatus, from_libp2p};
 use crate::origin::{OriginClient, OriginSettings, Reach};
 use crate::peer_name::peer_name;
@@ -51,6 +52,7 @@ pub struct Node {
     core: Arc<Core>,
     api: Option<Server>,
     gateway: Option<Gateway>,
+    metrics: Option<Metrics>,
     driver: tokio::task::JoinHandle<()>,
     config: NodeConfig,
 }
@@ -78,6 +80,8 @@ pub struct Core {
     pub(crate) upkeep_turn: Semaphore,
     /// Where the gateway listens, once it does.
     gateway: OnceLock<SocketAddr>,
+    /// Where metrics are served, once they are.
+    metrics: OnceLock<SocketAddr>,
 }
 
 /// Runs something that touches the disk on a blocking thread.
@@ -150,6 +154,7 @@ impl Node {
             upkeep: UpkeepConfig::of(&config),
             upkeep_turn: Semaphore::new(1),
             gateway: OnceLock::new(),
+            metrics: OnceLock::new(),
         });
         let api = match config.api {
             None => None,
@@ -163,11 +168,18 @@ impl Node {
             // It is set only here.
             let _ = core.gateway.set(gateway.address());
         }
+        let metrics = match config.metrics {
+            None => None,
+            Some(address) => Some(Metrics::start(&core, address, config.shutdown_timeout).await?),
+        };
+        if let Some(metrics) = &metrics {
+            let _ = core.metrics.set(metrics.address());
+        }
         core.offer_all().await?;
         core.look_after_the_store(&config);
         let keeping = Arc::clone(&core);
         core.tasks.spawn(async move { keeping.keep_up().await });
-        Ok(Self { core, api, gateway, driver, config })
+        Ok(Self { core, api, gateway, metrics, driver, config })
     }
 
     /// What the node's parts share.
@@ -183,10 +195,13 @@ impl Node {
 
     /// Stops serving and fetching, makes durable what has arrived, closes the store.
     pub async fn shutdown(self) {
-        let Self { core, api, gateway, driver, config } = self;
+        let Self { core, api, gateway, metrics, driver, config } = self;
         core.stop.cancel();
         if let Some(gateway) = gateway {
             gateway.shutdown().await;
+        }
+        if let Some(metrics) = metrics {
+            metrics.shutdown().await;
         }
         if let Some(api) = api {
             api.shutdown(config.shutdown_timeout).await;
@@ -437,6 +452,7 @@ impl Core {
             listen: net.as_ref().map_or_else(Vec::new, listen),
             api,
             gateway: self.gateway.get().map(ToString::to_string),
+            metrics: self.metrics.get().map(ToString::to_string),
             uptime_s: self.clock.uptime().as_secs(),
             connected: net.as_ref().map_or(0, |net| net.peers.len()),
             dht_peers: net.as_ref().map_or(0, |net| net.dht_peers),

@@ -396,6 +396,9 @@ pub struct StatusReport {
     /// Where the gateway listens.
     #[serde(default)]
     pub gateway: Option<String>,
+    /// Where metrics are served.
+    #[serde(default)]
+    pub metrics: Option<String>,
     /// Seconds since start.
     pub uptime_s: u64,
     /// Peers connected.

@@ -259,6 +259,7 @@ impl Offline {
                 listen: Vec::new(),
                 api: None,
                 gateway: None,
+                metrics: None,
                 uptime_s: 0,
                 connected: 0,
                 dht_peers: 0,

@@ -42,6 +42,7 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<(), CommandErro
             add(&mut flags, Key::Listen, "--listen", verb.listen.clone());
             add(&mut flags, Key::Api, "--api", verb.api.iter().cloned().collect());
             add(&mut flags, Key::GatewayListen, "--gateway", verb.gateway.iter().cloned().collect());
+            add(&mut flags, Key::MetricsListen, "--metrics", verb.metrics.iter().cloned().collect());
             node::run(output, Settings::resolve(&flags)?, verb.stop_with_stdin).await
         }
         Verb::Fetch(verb) => {

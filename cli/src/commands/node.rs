@@ -25,6 +25,9 @@ pub struct Ready {
     /// The address that programs take as their Hugging Face endpoint.
     #[serde(default)]
     pub gateway: Option<String>,
+    /// The address at which programs find the metrics.
+    #[serde(default)]
+    pub metrics: Option<String>,
 }
 
 pub async fn run(output: Output, settings: Settings, stop_with_stdin: bool) -> Result<(), CommandError> {
@@ -37,7 +40,9 @@ pub async fn run(output: Output, settings: Settings, stop_with_stdin: bool) -> R
     };
     let status = node.status().await;
     let gateway = status.gateway.map(|address| format!("http://{address}"));
-    let announced = announce(output, Ready { peer_id: status.peer_id, listen: status.listen, api: status.api, gateway });
+    let metrics = status.metrics.map(|address| format!("http://{address}/metrics"));
+    let ready = Ready { peer_id: status.peer_id, listen: status.listen, api: status.api, gateway, metrics };
+    let announced = announce(output, ready);
     if announced.is_ok() {
         tokio::select! {
             () = interrupts.wait() => {}
@@ -56,6 +61,7 @@ fn announce(output: Output, ready: Ready) -> Result<(), CommandError> {
         lines.push(format!("api      {}", ready.api.as_deref().unwrap_or("off")));
         let gateway = ready.gateway.as_ref().map_or_else(|| "off".to_owned(), |gateway| format!("HF_ENDPOINT={gateway}"));
         lines.push(format!("gateway  {gateway}"));
+        lines.extend(ready.metrics.iter().map(|address| format!("metrics  {address}")));
         lines.push("ready    Ctrl-C stops".to_owned());
         lines
     })

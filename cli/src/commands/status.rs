@@ -38,6 +38,7 @@ fn lines(report: &StatusReport, running: bool) -> Vec<String> {
         facts.push(("api", report.api.clone().unwrap_or_else(|| "off".to_owned())));
         let endpoint = |address: &String| format!("{address} (HF_ENDPOINT=http://{address})");
         facts.push(("gateway", report.gateway.as_ref().map_or_else(|| "off".to_owned(), endpoint)));
+        facts.extend(report.metrics.iter().map(|address| ("metrics", format!("http://{address}/metrics"))));
         facts.push(("peers", format!("{} connected, {} in the DHT's table", report.connected, report.dht_peers)));
         facts.push(("announced", size::count(report.announced, "key")));
         facts.push(("sent", size::bytes(report.sent_bytes)));

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use p2pweights_node::gateway::{GatewayConfig, Mappings};
 
-use super::{Key, OFF, Origin, Settings};
+use super::{Key, Origin, Settings};
 
 /// What separates a name from where it leads, where both are one text.
 const LEADS_TO: char = '=';
@@ -32,14 +32,6 @@ impl Settings {
         let optional = *self.origin(Key::GatewayListen) == Origin::Default;
         Some(GatewayConfig { listen, optional, ..self.gateway.config.clone() })
     }
-}
-
-/// Where the gateway listens, or `off`.
-pub fn parse_gateway(text: &str) -> Result<Option<SocketAddr>, String> {
-    if text == OFF {
-        return Ok(None);
-    }
-    text.parse().map(Some).map_err(|_| format!("{text:?} is neither ADDR:PORT (such as 127.0.0.1:8787) nor `off`"))
 }
 
 /// A name by which it is called.
@@ -70,6 +62,7 @@ pub fn models_texts(models: &Mappings) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::parse_gateway;
     use super::*;
 
     #[test]

@@ -21,6 +21,8 @@ pub enum Key {
     GatewayHosts,
     /// Which models it may look for.
     GatewayModels,
+    /// Where figures for monitoring are served.
+    MetricsListen,
     /// Free disk that is never used.
     StorageReserve,
     /// How often everything that is held is read again.
@@ -65,7 +67,7 @@ pub enum Key {
 
 impl Key {
     /// All of them, in the order in which they are printed.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::DataDir,
         Self::Listen,
         Self::Bootstrap,
@@ -75,6 +77,7 @@ impl Key {
         Self::GatewayListen,
         Self::GatewayHosts,
         Self::GatewayModels,
+        Self::MetricsListen,
         Self::StorageReserve,
         Self::ScrubPeriod,
         Self::ScrubRate,
@@ -109,6 +112,7 @@ impl Key {
             Self::GatewayListen => "gateway.listen",
             Self::GatewayHosts => "gateway.hosts",
             Self::GatewayModels => "gateway.models",
+            Self::MetricsListen => "metrics.listen",
             Self::StorageReserve => "storage.reserve",
             Self::ScrubPeriod => "storage.scrub_period",
             Self::ScrubRate => "storage.scrub_rate",

@@ -20,7 +20,6 @@ use serde::{Serialize, Serializer};
 use crate::failure::CommandError;
 use crate::size;
 use gateway::GatewaySettings;
-pub use gateway::parse_gateway;
 pub use key::Key;
 pub use storage::{parse_eviction, parse_quota};
 
@@ -133,10 +132,11 @@ impl Settings {
             Key::Bootstrap => node.bootstrap.iter().map(ToString::to_string).collect(),
             Key::Network => vec![node.network.clone()],
             Key::Mdns => vec![node.mdns.to_string()],
-            Key::Api => vec![node.api.map_or_else(|| OFF.to_owned(), |address| address.to_string())],
-            Key::GatewayListen => vec![self.gateway.listen.map_or_else(|| OFF.to_owned(), |address| address.to_string())],
+            Key::Api => vec![address_text(node.api)],
+            Key::GatewayListen => vec![address_text(self.gateway.listen)],
             Key::GatewayHosts => self.gateway.config.hosts.clone(),
             Key::GatewayModels => gateway::models_texts(&self.gateway.config.models),
+            Key::MetricsListen => vec![address_text(node.metrics)],
             Key::StorageReserve => vec![size_text(node.reserve_bytes)],
             Key::ScrubPeriod => {
                 vec![node.scrub_period.map_or_else(|| OFF.to_owned(), |period| size::exact_duration(period.as_secs()))]
@@ -182,6 +182,7 @@ impl Settings {
             Key::Mdns => node.mdns = parse_switch(single()?)?,
             Key::Api => node.api = parse_api(single()?)?,
             Key::GatewayListen => self.gateway.listen = parse_gateway(single()?)?,
+            Key::MetricsListen => node.metrics = parse_metrics(single()?)?,
             Key::GatewayHosts => {
                 self.gateway.config.hosts = texts.iter().map(|text| gateway::parse_host(text)).collect::<Result<_, _>>()?;
             }
@@ -226,10 +227,28 @@ pub fn parse_network(text: &str) -> Result<String, String> {
 
 /// An address for the local API, or `off`.
 pub fn parse_api(text: &str) -> Result<Option<SocketAddr>, String> {
+    parse_address(text, "127.0.0.1:0")
+}
+
+/// Where the gateway listens, or `off`.
+pub fn parse_gateway(text: &str) -> Result<Option<SocketAddr>, String> {
+    parse_address(text, "127.0.0.1:8787")
+}
+
+/// Where metrics are served, or `off`.
+pub fn parse_metrics(text: &str) -> Result<Option<SocketAddr>, String> {
+    parse_address(text, "127.0.0.1:9464")
+}
+
+fn parse_address(text: &str, such_as: &str) -> Result<Option<SocketAddr>, String> {
     if text == OFF {
         return Ok(None);
     }
-    text.parse().map(Some).map_err(|_| format!("{text:?} is neither ADDR:PORT (such as 127.0.0.1:0) nor `off`"))
+    text.parse().map(Some).map_err(|_| format!("{text:?} is neither ADDR:PORT (such as {such_as}) nor `off`"))
+}
+
+fn address_text(address: Option<SocketAddr>) -> String {
+    address.map_or_else(|| OFF.to_owned(), |address| address.to_string())
 }
 
 /// Memory for payload on its way in.

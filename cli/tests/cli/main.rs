@@ -12,6 +12,7 @@ mod hub;
 mod import;
 mod journey;
 mod keeping;
+mod metrics;
 mod mirror;
 mod publish;
 mod settings;

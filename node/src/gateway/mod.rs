@@ -7,16 +7,13 @@ mod arrivals;
 mod body;
 mod catalog;
 mod config;
-mod connections;
 mod file;
 mod host;
 mod model;
-mod patience;
 mod range;
 mod refusal;
 mod registry;
 mod route;
-mod seats;
 mod service;
 mod tag;
 
@@ -31,9 +28,13 @@ use tracing::{info, warn};
 
 pub use self::config::{DEFAULT_LISTEN, GatewayConfig};
 use self::service::Service;
+use crate::http::{self, Manners};
 pub use crate::names::{Mappings, NameError};
 use crate::node::Core;
 use crate::report::{Failure, FailureKind};
+
+/// Clients at a time. Some hundred programs may load at once; with the portions that each may have in memory that makes 200 MB at worst.
+const CONNECTIONS: usize = 256;
 
 /// A running gateway.
 pub struct Gateway {
@@ -60,7 +61,8 @@ impl Gateway {
         let address = listener.local_addr().map_err(|error| Failure::internal(&error))?;
         let stop = CancellationToken::new();
         let service = Arc::new(Service::new(core, config));
-        let task = tokio::spawn(connections::serve(listener, address, service, stop.clone(), deadline));
+        let manners = Manners { name: "the gateway", connections: CONNECTIONS, stop: stop.clone(), deadline };
+        let task = tokio::spawn(http::serve(listener, address, service, manners));
         info!(%address, "gateway");
         Ok(Some(Self { address, stop, task }))
     }

@@ -26,6 +26,7 @@ use super::model::Model;
 use super::refusal::{REPO_COMMIT, Refusal, ascii};
 use super::registry::{self, Blob};
 use super::route::{About, FilePath, Route, route};
+use crate::http::Answers;
 use crate::names::{MAIN, ModelId};
 use crate::node::{Core, blocking};
 
@@ -48,20 +49,8 @@ pub struct Service {
 
 type Answer = Result<Response, Refusal>;
 
-impl Service {
-    /// For the models of this node.
-    pub fn new(core: &Arc<Core>, config: &GatewayConfig) -> Self {
-        Self {
-            core: Arc::clone(core),
-            catalog: Catalog::new(Arc::clone(core), config.models.clone()),
-            arrivals: Arc::new(Arrivals::new(Arc::clone(core))),
-            buffers: Arc::default(),
-            hosts: Hosts::new(&config.hosts),
-        }
-    }
-
-    /// Answers a request that came to this address.
-    pub async fn answer(&self, request: Request<Incoming>, own: SocketAddr) -> Response {
+impl Answers for Service {
+    async fn answer(&self, request: Request<Incoming>, own: SocketAddr) -> Response {
         let (parts, incoming) = request.into_parts();
         let origin = parts.headers.get(header::ORIGIN).cloned();
         let head = parts.method == Method::HEAD;
@@ -89,6 +78,19 @@ impl Service {
             headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, asked);
         }
         response
+    }
+}
+
+impl Service {
+    /// For the models of this node.
+    pub fn new(core: &Arc<Core>, config: &GatewayConfig) -> Self {
+        Self {
+            core: Arc::clone(core),
+            catalog: Catalog::new(Arc::clone(core), config.models.clone()),
+            arrivals: Arc::new(Arrivals::new(Arc::clone(core))),
+            buffers: Arc::default(),
+            hosts: Hosts::new(&config.hosts),
+        }
     }
 
     /// Whether the caller calls this gateway by a name of its own.

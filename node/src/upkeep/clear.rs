@@ -295,4 +295,16 @@ mod tests {
         assert_eq!(store.blob(wanted[1].hash), None);
         assert_eq!(store.wanted().len(), 1);
     }
+
+    #[test]
+    fn whatever_the_clock_says_nothing_goes_that_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let [kept, left] = [1_u8, 2].map(|byte| store.put_bytes(&[byte; 100_000]).unwrap());
+        store.set_wanted(WantedRecord::new(kept, None)).unwrap();
+        let usage = store.disk_usage().unwrap();
+        let going = |now_ns| garbage(&store, &usage, now_ns, GARBAGE_AGE).into_iter().map(|(hash, _)| hash).collect::<Vec<_>>();
+        assert_eq!([i64::MIN, 0, wall_ns()].map(going), [const { Vec::new() }; 3], "what seems to be from the future is young");
+        assert_eq!(going(i64::MAX), [left]);
+    }
 }

@@ -168,7 +168,7 @@ impl NodeProcess {
         }
         let mut child = program.spawn(label, &workspace.folder(label), &arguments)?;
         let lines = lines_of(&mut child)?;
-        let ready = Ready { peer_id: String::new(), listen: Vec::new(), api: None, gateway: None };
+        let ready = Ready { peer_id: String::new(), listen: Vec::new(), api: None, gateway: None, metrics: None };
         Ok(Self { label: label.to_owned(), ready, stdin: child.stdin.take(), child, lines })
     }
 

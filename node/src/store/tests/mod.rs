@@ -1,5 +1,6 @@
 //! The store as its users see it: crashes, damage, hostile names, and the promises of `docs/store.md`.
 
+mod clock;
 pub(in crate::store) mod crash;
 mod damage;
 mod export;

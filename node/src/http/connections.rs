@@ -1,5 +1,6 @@
-//! The gateway's connections: HTTP/1.1 with limits, for whoever can reach the address is let in. Knows nothing of what is answered.
+//! HTTP/1.1 connections with limits, for whoever can reach the address is let in.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -19,10 +20,7 @@ use tracing::{debug, warn};
 
 use super::patience::Patient;
 use super::seats::{Seat, Seats, Served};
-use super::service::Service;
 
-/// Clients at a time. Some hundred programs may load at once; with the portions that each may have in memory that makes 200 MB at worst.
-const CONNECTIONS: usize = 256;
 /// How long a request's head may take, and a connection be idle: clients keep theirs for the next file.
 const HEAD_TIME: Duration = Duration::from_secs(60);
 /// Largest head of a request, and the largest that may wait to be written beside the portions of a file.
@@ -34,9 +32,29 @@ const WRITE_TIME: Duration = Duration::from_secs(60);
 /// How long after a failure to accept, such as for want of file descriptors, it is tried again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves connections until stopped; then lets those that are served finish, until `deadline` has passed.
-pub async fn serve(listener: TcpListener, own: SocketAddr, service: Arc<Service>, stop: CancellationToken, deadline: Duration) {
-    let seats = Seats::new(CONNECTIONS);
+/// What answers requests.
+pub trait Answers: Send + Sync + 'static {
+    /// Answers a request that came to this address.
+    fn answer(&self, request: Request<Incoming>, own: SocketAddr) -> impl Future<Output = Response<Body>> + Send;
+}
+
+/// How connections are served.
+#[derive(Debug, Clone)]
+pub struct Manners {
+    /// Whose connections they are, in messages.
+    pub name: &'static str,
+    /// Clients at a time.
+    pub connections: usize,
+    /// No more are taken from then on.
+    pub stop: CancellationToken,
+    /// How long those that are served may take to finish after that.
+    pub deadline: Duration,
+}
+
+/// Serves connections until stopped; then lets those that are served finish, until the deadline has passed.
+pub async fn serve(listener: TcpListener, own: SocketAddr, service: Arc<impl Answers>, manners: Manners) {
+    let Manners { name, connections, stop, deadline } = manners;
+    let seats = Seats::new(connections);
     let mut tasks = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -49,10 +67,10 @@ pub async fn serve(listener: TcpListener, own: SocketAddr, service: Arc<Service>
                 Some(seat) => {
                     tasks.spawn(connection(stream, seat, own, Arc::clone(&service), stop.clone()));
                 }
-                None => debug!("all connections are in use; one more was refused"),
+                None => debug!("all connections of {name} are in use; one more was refused"),
             },
             Err(error) => {
-                warn!(%error, "the gateway could not accept");
+                warn!(%error, "{name} could not accept");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -64,7 +82,7 @@ pub async fn serve(listener: TcpListener, own: SocketAddr, service: Arc<Service>
     }
 }
 
-async fn connection(stream: TcpStream, seat: Seat, own: SocketAddr, service: Arc<Service>, stop: CancellationToken) {
+async fn connection(stream: TcpStream, seat: Seat, own: SocketAddr, service: Arc<impl Answers>, stop: CancellationToken) {
     // Small answers go out at once; fails only if the connection is gone already.
     let _ = stream.set_nodelay(true);
     let io = TokioIo::new(Patient::new(stream, WRITE_TIME));
@@ -72,7 +90,7 @@ async fn connection(stream: TcpStream, seat: Seat, own: SocketAddr, service: Arc
         let (service, served) = (Arc::clone(&service), seat.serve());
         async move {
             let (parts, inner) = service.answer(request, own).await.into_parts();
-            Ok::<_, std::convert::Infallible>(Response::from_parts(parts, Attended { inner, _served: served }))
+            Ok::<_, Infallible>(Response::from_parts(parts, Attended { inner, _served: served }))
         }
     };
     let connection = http1::Builder::new()

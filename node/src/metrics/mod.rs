@@ -1,0 +1,100 @@
+//! Figures for monitoring: what `status` says, in the form that Prometheus and others scrape (OpenMetrics 1.0). Read only, without a token:
+//! nothing in it names a peer, a file or a model. The figures are listed in `docs/metrics.md`.
+
+mod exposition;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::{Method, Request, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use hyper::body::Incoming;
+use tokio::net::TcpListener;
+use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::http::{self, Answers, Manners};
+use crate::node::Core;
+use crate::report::{Failure, FailureKind};
+
+/// Where the figures are.
+const PATH: &str = "/metrics";
+/// Scrapers at a time: there is one, or a few.
+const CONNECTIONS: usize = 16;
+/// How old figures may be. To count what a store has takes some time if that is much, so those who ask at once share an answer.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// A running listener for scrapers.
+pub struct Metrics {
+    address: SocketAddr,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Metrics {
+    /// Listens.
+    pub(crate) async fn start(core: &Arc<Core>, address: SocketAddr, deadline: Duration) -> Result<Self, Failure> {
+        let listener = TcpListener::bind(address).await.map_err(|error| {
+            let advice = "choose another with --metrics, or `off` for none";
+            Failure::new(FailureKind::Network, format!("metrics cannot be served on {address}: {error}; {advice}"))
+        })?;
+        let address = listener.local_addr().map_err(|error| Failure::internal(&error))?;
+        let stop = CancellationToken::new();
+        let figures = Arc::new(Figures { core: Arc::clone(core), last: Mutex::default() });
+        let manners = Manners { name: "the metrics", connections: CONNECTIONS, stop: stop.clone(), deadline };
+        let task = tokio::spawn(http::serve(listener, address, figures, manners));
+        info!(%address, "metrics");
+        Ok(Self { address, stop, task })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Takes no more requests, and ends those under way in order.
+    pub(crate) async fn shutdown(self) {
+        self.stop.cancel();
+        if let Err(error) = self.task.await {
+            warn!(%error, "the listener for metrics failed");
+        }
+    }
+}
+
+/// The figures, and when they were taken last.
+struct Figures {
+    core: Arc<Core>,
+    last: Mutex<Option<(Instant, String)>>,
+}
+
+impl Answers for Figures {
+    async fn answer(&self, request: Request<Incoming>, _own: SocketAddr) -> Response {
+        if request.uri().path() != PATH {
+            return (StatusCode::NOT_FOUND, format!("the figures are at {PATH}\n")).into_response();
+        }
+        match *request.method() {
+            Method::GET => ([(header::CONTENT_TYPE, exposition::CONTENT_TYPE)], self.text().await).into_response(),
+            Method::HEAD => ([(header::CONTENT_TYPE, exposition::CONTENT_TYPE)], Body::empty()).into_response(),
+            _ => (StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, "GET, HEAD")]).into_response(),
+        }
+    }
+}
+
+impl Figures {
+    async fn text(&self) -> String {
+        let mut last = self.last.lock().await;
+        match &*last {
+            Some((taken, text)) if taken.elapsed() < FRESH => text.clone(),
+            _ => {
+                let text = exposition::text(&self.core.status(None).await);
+                *last = Some((Instant::now(), text.clone()));
+                text
+            }
+        }
+    }
+}
