@@ -43,6 +43,8 @@ pub enum Refusal {
     Method,
     /// The manifest is not here yet, and being looked for.
     NotYet,
+    /// Too many ask for listings.
+    Crowded,
     /// A file of it has no name that clients know.
     Nameless(Nameless),
     /// It could not be got.
@@ -82,6 +84,7 @@ impl IntoResponse for Refusal {
             }
             Self::Method => (StatusCode::METHOD_NOT_ALLOWED, None, "method not allowed".to_owned()),
             Self::NotYet => (StatusCode::SERVICE_UNAVAILABLE, None, "looked for among the peers; ask again".to_owned()),
+            Self::Crowded => (StatusCode::SERVICE_UNAVAILABLE, None, "too many listings are being sent; ask again".to_owned()),
             Self::Nameless(nameless) => (StatusCode::UNPROCESSABLE_ENTITY, None, nameless.to_string()),
             Self::Failed(failure) => (StatusCode::GATEWAY_TIMEOUT, None, failure.message.clone()),
         };
@@ -95,7 +98,7 @@ impl IntoResponse for Refusal {
             Self::NoEntry { commit, .. } => {
                 headers.insert(REPO_COMMIT, ascii(&commit));
             }
-            Self::NotYet => {
+            Self::NotYet | Self::Crowded => {
                 headers.insert(header::RETRY_AFTER, RETRY_AFTER_S.into());
             }
             _ => (),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::body::HttpBody;
+use axum::body::{Bytes, HttpBody};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -14,6 +14,7 @@ use hyper::body::Incoming;
 use p2pweights_protocol::link::Link;
 use p2pweights_protocol::manifest::Shard;
 use serde_json::{Value, json};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use super::arrivals::Arrivals;
@@ -34,6 +35,12 @@ use crate::node::{Core, blocking};
 const BODY_BYTES: usize = 1024 * 1024;
 /// How long it may take to come: as long as a head.
 const BODY_TIME: Duration = Duration::from_secs(60);
+/// Listings of files that are made at a time: that of the largest model has some megabytes.
+const LISTINGS: usize = 4;
+/// What all that are on their way may take together, in KiB.
+const LISTINGS_KIB: usize = 64 * 1024;
+/// How long one waits for its turn, and for room.
+const LISTING_TIME: Duration = Duration::from_secs(60);
 /// What pages may read of an answer.
 const EXPOSED: &str = "X-Repo-Commit, ETag, Content-Range, Content-Length, Accept-Ranges, X-Linked-Size, X-Linked-ETag, X-Error-Code, \
                        X-Error-Message, Location, Content-Disposition";
@@ -45,6 +52,8 @@ pub struct Service {
     arrivals: Arc<Arrivals>,
     buffers: Arc<Buffers>,
     hosts: Hosts,
+    listing: Semaphore,
+    listings_kib: Arc<Semaphore>,
 }
 
 type Answer = Result<Response, Refusal>;
@@ -90,6 +99,8 @@ impl Service {
             arrivals: Arc::new(Arrivals::new(Arc::clone(core))),
             buffers: Arc::default(),
             hosts: Hosts::new(&config.hosts),
+            listing: Semaphore::new(LISTINGS),
+            listings_kib: Arc::new(Semaphore::new(LISTINGS_KIB)),
         }
     }
 
@@ -121,26 +132,26 @@ impl Service {
             Route::Model(id, About::Info(revision)) => {
                 let revision = revision.or_else(|| query(parts, "revision")).unwrap_or_else(|| MAIN.to_owned());
                 let (model, _) = self.find(&id, &revision).await?;
-                let of = Arc::clone(&model);
-                Ok(told(&model, &blocking(move || Ok(of.info(id.as_str()))).await?))
+                self.told(model, move |model| Ok(model.info(id.as_str()))).await
             }
             Route::Model(id, About::Tree(revision, folder)) => {
                 let (model, _) = self.find(&id, &revision).await?;
                 let (recursive, expand) = (switch(parts, "recursive"), switch(parts, "expand"));
-                let (of, within) = (Arc::clone(&model), folder.clone());
-                let tree = blocking(move || Ok(of.tree(&within, recursive, expand))).await?;
-                let no_entry = || Refusal::NoEntry { path: folder, commit: model.commit().to_owned() };
-                Ok(told(&model, &tree.ok_or_else(no_entry)?))
+                let tree = move |model: &Model| {
+                    let no_entry = || Refusal::NoEntry { path: folder.clone(), commit: model.commit().to_owned() };
+                    model.tree(&folder, recursive, expand).ok_or_else(no_entry)
+                };
+                self.told(model, tree).await
             }
             Route::Model(id, About::Paths(revision)) => {
                 let (model, _) = self.find(&id, &revision).await?;
                 let Paths { paths, expand } = paths(&parts.headers, incoming).await?;
-                Ok(told(&model, &model.paths(&paths, expand)))
+                self.told(model, move |model| Ok(model.paths(&paths, expand))).await
             }
             Route::Model(id, About::Refs) => self.refs(&id, parts).await,
             Route::Model(id, About::Commits(revision)) => {
                 let (model, _) = self.find(&id, &revision).await?;
-                Ok(told(&model, &model.commits()))
+                self.told(model, |model| Ok(model.commits())).await
             }
             Route::Model(id, About::Discussions) => {
                 self.find(&id, MAIN).await?;
@@ -160,6 +171,18 @@ impl Service {
 
     async fn find(&self, id: &ModelId, revision: &str) -> Result<(Arc<Model>, Link), Refusal> {
         self.catalog.find(id, revision, Wait::Long).await
+    }
+
+    /// Tells what a model's listing says. It is made on a blocking thread, and counts until it is sent: slow readers keep no more than that.
+    async fn told(&self, model: Arc<Model>, say: impl FnOnce(&Model) -> Result<Value, Refusal> + Send + 'static) -> Answer {
+        let Ok(Ok(_turn)) = timeout(LISTING_TIME, self.listing.acquire()).await else { return Err(Refusal::Crowded) };
+        let commit = ascii(model.commit());
+        let text = blocking(move || Ok(say(&model).map(|value| value.to_string()))).await??;
+        let kib = text.len().div_ceil(1024).min(LISTINGS_KIB) as u32;
+        let room = timeout(LISTING_TIME, Arc::clone(&self.listings_kib).acquire_many_owned(kib)).await;
+        let Ok(Ok(room)) = room else { return Err(Refusal::Crowded) };
+        let body = Bytes::from_owner(Listing { text, _room: room });
+        Ok(([(header::CONTENT_TYPE, HeaderValue::from_static("application/json")), (REPO_COMMIT, commit)], body).into_response())
     }
 
     fn models(&self) -> Response {
@@ -225,11 +248,16 @@ impl Service {
     }
 }
 
-/// What is known of a model, and at which commit.
-fn told(model: &Model, value: &Value) -> Response {
-    let mut response = Json(value).into_response();
-    response.headers_mut().insert(REPO_COMMIT, ascii(model.commit()));
-    response
+/// A listing on its way; what it takes is free again when it is dropped.
+struct Listing {
+    text: String,
+    _room: OwnedSemaphorePermit,
+}
+
+impl AsRef<[u8]> for Listing {
+    fn as_ref(&self) -> &[u8] {
+        self.text.as_bytes()
+    }
 }
 
 /// A value of the query.

@@ -30,6 +30,9 @@ const PEERS_ASKED: usize = 3;
 /// Requests for single parents at a time: the few that lie above a window.
 const SINGLES: usize = 4;
 
+/// What is remembered of those that have no parents; after that all of it is forgotten, which costs a question each.
+const REMEMBERED: usize = 10_000;
+
 /// Why there are no parents.
 #[derive(Debug, Error)]
 pub(super) enum ProofError {
@@ -116,7 +119,7 @@ impl Proofs {
         };
         if without {
             tracing::info!(mirror = sidecar.base.as_str(), blob = %hash, "no right outboard beside it");
-            locked(&self.without).insert(key);
+            remember(&mut locked(&self.without), key);
             return Err(ProofError::None);
         }
         let Some(parents) = fetched? else { return Err(ProofError::None) };
@@ -139,7 +142,7 @@ impl Proofs {
                 Err(error) => {
                     tracing::debug!(peer = %peer.short(), error = crate::failure::phrase(&error), "no parents from a peer");
                     match error {
-                        AskError::Open(OpenError::Unsupported(_)) => _ = locked(&self.mute).insert(peer),
+                        AskError::Open(OpenError::Unsupported(_)) => remember(&mut locked(&self.mute), peer),
                         AskError::Malformed(_) => blame(facts, peer).await,
                         AskError::Open(_) | AskError::Refused | AskError::Broken(_) => (),
                     }
@@ -227,6 +230,13 @@ pub fn proof_window(geometry: Geometry, span: Span) -> Span {
     let start = span.start() / WINDOW_GROUPS * WINDOW_GROUPS;
     let end = (span.end().div_ceil(WINDOW_GROUPS) * WINDOW_GROUPS).min(geometry.groups());
     Span::new(start, end).unwrap_or(span)
+}
+
+fn remember<T: Ord>(known: &mut BTreeSet<T>, one: T) {
+    if known.len() >= REMEMBERED {
+        known.clear();
+    }
+    known.insert(one);
 }
 
 /// Whether an origin's fault means that what was asked for is not there.

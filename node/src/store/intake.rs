@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -17,6 +17,7 @@ use thiserror::Error;
 
 use super::digests::Digests;
 use super::disk::{DiskFile, file_bytes, open_file};
+use super::early_sync::EarlySync;
 use super::error::{AtPath, StoreError};
 use super::layout::Layout;
 use super::quota::Claim;
@@ -177,7 +178,7 @@ impl Intakes {
         if let Some(taken) = self.recorded(&paths, size)? {
             return Ok(Begun::Taken(taken));
         }
-        let data = layout.disk().open_or_create(&paths.data).at(&paths.data)?;
+        let data = Arc::new(layout.disk().open_or_create(&paths.data).at(&paths.data)?);
         if data.len().at(&paths.data)? > size {
             data.set_len(0).at(&paths.data)?;
         }
@@ -190,7 +191,8 @@ impl Intakes {
             }
         };
         let digests = Digests::new(id, size, outboard);
-        let mut intake = Intake { shared: Arc::clone(&self.shared), id, size, paths, data, digests, bytes: 0 };
+        let early = EarlySync::new(Arc::clone(&data));
+        let mut intake = Intake { shared: Arc::clone(&self.shared), id, size, paths, data, early, digests, bytes: 0 };
         intake.read_again()?;
         Ok(Begun::Open(Box::new(intake)))
     }
@@ -287,7 +289,8 @@ pub struct Intake {
     id: FileId,
     size: u64,
     paths: Paths,
-    data: DiskFile,
+    data: Arc<DiskFile>,
+    early: EarlySync,
     digests: Digests,
     bytes: u64,
 }
@@ -307,13 +310,14 @@ impl Intake {
         self.shared.take_room(bytes.len() as u64)?;
         self.data.write_all_at(&bytes, self.bytes).at(&self.paths.data)?;
         self.bytes = end;
+        forget_unless(self.early.wrote(bytes.len() as u64), &self.data).at(&self.paths.data)?;
         self.digests.update(bytes).at(&self.paths.outboard)?;
         Ok(())
     }
 
     /// All bytes have come: looks whether they are right, and makes them durable.
     pub fn finish(self) -> Result<Taken, IntakeError> {
-        let Self { shared, id, size, paths, data, digests, bytes } = self;
+        let Self { shared, id, size, paths, data, early, digests, bytes } = self;
         if bytes < size {
             return Err(IntakeError::TooShort { found: bytes, size });
         }
@@ -323,7 +327,7 @@ impl Intake {
         }
         let taken = Taken { hash: found.blake3, sha256: found.sha256, size };
         if let Some(outboard) = found.outboard {
-            data.sync().at(&paths.data)?;
+            forget_unless(early.finish(), &data).at(&paths.data)?;
             outboard.sync().at(&paths.outboard)?;
             let record = serde_json::to_vec_pretty(&taken).expect("a record has only text keys");
             shared.layout.write_whole(&paths.record, &record)?;
@@ -345,6 +349,15 @@ impl Intake {
             self.digests.update(Bytes::copy_from_slice(&buffer[..count])).at(&self.paths.outboard)?;
         }
     }
+}
+
+/// What could not be made durable is not believed the next time, whatever the system says of it then.
+fn forget_unless(synced: io::Result<()>, data: &DiskFile) -> io::Result<()> {
+    if synced.is_err() {
+        // The first error is the one to tell of.
+        let _ = data.set_len(0);
+    }
+    synced
 }
 
 /// Where the parts of a file are until it is a blob.

@@ -7,6 +7,7 @@ mod check;
 mod damage;
 mod digests;
 mod disk;
+mod early_sync;
 mod error;
 mod export;
 mod files;
