@@ -224,7 +224,7 @@ impl Intakes {
     pub fn read(&self, id: FileId) -> Result<Option<Vec<u8>>, StoreError> {
         let path = Paths::of(&self.shared.layout, id).data;
         match open_file(&path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             file => {
                 let mut bytes = Vec::new();
                 file.and_then(|mut file| file.read_to_end(&mut bytes)).at(&path)?;
