@@ -33,6 +33,7 @@ mod publish;
 mod scrub;
 mod sharing;
 mod speed;
+mod tally;
 mod transfer;
 mod verify;
 

@@ -1,11 +1,11 @@
 //! A node: store, network, driver and local API, started together and shut down in order.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 
 use p2pweights_protocol::engine::{Command, Input};
-use p2pweights_protocol::ids::{BlobHash, PeerId};
+use p2pweights_protocol::ids::BlobHash;
 use tokio::sync::{OnceCell, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -422,15 +422,14 @@ impl Core {
     pub async fn peers(&self) -> Result<Vec<PeerReport>, Failure> {
         let status = self.net.status().await?;
         let overview = self.driver.overview().await.map_err(|error| Failure::internal(&error))?;
-        let count = |counts: &BTreeMap<PeerId, u64>, peer| counts.get(&peer).copied().unwrap_or(0);
         let path = |look: &PathLook| PathReport { path: look.path, current: look.current, rate: look.rate_bytes_per_s };
         let report = status.peers.iter().map(|peer| PeerReport {
             peer: peer_name(peer.peer),
             agent: peer.agent.clone(),
             address: peer.address.to_string(),
             rtt_ms: peer.rtt.and_then(|rtt| u64::try_from(rtt.as_millis()).ok()),
-            received_bytes: count(&overview.received, peer.peer),
-            sent_bytes: count(&overview.sent, peer.peer),
+            received_bytes: overview.received.of(peer.peer),
+            sent_bytes: overview.sent.of(peer.peer),
             strikes: overview.strikes.get(&peer.peer).copied().unwrap_or(0),
             paths: overview.paths.get(&peer.peer).map_or_else(Vec::new, |paths| paths.iter().map(path).collect()),
         });
@@ -459,8 +458,8 @@ impl Core {
             announced: net.as_ref().map_or(0, |net| net.announced),
             blobs: blobs.iter().filter(|status| status.complete).count(),
             bytes: blobs.iter().map(inventory::held_bytes).sum(),
-            sent_bytes: overview.sent.values().sum(),
-            received_bytes: overview.received.values().sum(),
+            sent_bytes: overview.sent.total(),
+            received_bytes: overview.received.total(),
             swarms: overview
                 .swarms
                 .iter()

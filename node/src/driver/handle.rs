@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::mirrors::Catalogue;
 use crate::origin::OriginClient;
+use crate::tally::Tally;
 use crate::transfer::PathLook;
 
 /// A look at some blobs being fetched.
@@ -87,10 +88,10 @@ pub struct Overview {
     pub swarms: Vec<SwarmLook>,
     /// Why fetching is paused, if it is.
     pub paused: Option<Paused>,
-    /// Verified bytes received from each peer since the start.
-    pub received: BTreeMap<PeerId, u64>,
-    /// Bytes sent to each peer since the start.
-    pub sent: BTreeMap<PeerId, u64>,
+    /// Verified bytes received from peers since the start.
+    pub received: Tally,
+    /// Bytes sent to peers since the start.
+    pub sent: Tally,
     /// The paths on which each peer has been asked for payload.
     pub paths: BTreeMap<PeerId, Vec<PathLook>>,
     /// Strikes against each of these peers.

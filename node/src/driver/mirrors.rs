@@ -51,7 +51,7 @@ impl Driver {
             MirrorNews::Whole { blob, size } => {
                 // What others had brought of it by then came twice, and counts once.
                 let brought = size - self.engine.progress(blob).map_or(0, |progress| progress.verified.min(size));
-                *self.received.entry(mirror).or_default() += brought;
+                self.received.count(mirror, brought);
                 if let Some(watched) = self.watched.change(blob) {
                     *watched.sources.entry(mirror).or_default() += brought;
                 }

@@ -34,6 +34,7 @@ use crate::clock::Clock;
 use crate::mirrors::Mirrors;
 use crate::net::{Net, NetEvent};
 use crate::peer_name::peer_name;
+use crate::tally::Tally;
 use crate::transfer::{Fact, Transfers};
 
 /// Orders that may wait for the driver.
@@ -72,7 +73,7 @@ pub struct Driver {
     watched: Watches,
     /// Fetches under way by swarm: several may want different files of one model.
     fetches: BTreeMap<SwarmId, usize>,
-    received: BTreeMap<PeerId, u64>,
+    received: Tally,
     banned: BTreeMap<Instant, PeerId>,
     paused: Option<(Paused, Instant)>,
     warnings: VecDeque<(u64, String)>,
@@ -112,7 +113,7 @@ impl Driver {
             asked: BTreeMap::new(),
             watched: Watches::default(),
             fetches: BTreeMap::new(),
-            received: BTreeMap::new(),
+            received: Tally::default(),
             banned: BTreeMap::new(),
             paused: None,
             warnings: VecDeque::new(),
@@ -236,7 +237,7 @@ impl Driver {
         let Some(asked) = self.asked.remove(&request) else { return };
         let Some(span) = Span::new(asked.span.start(), asked.span.start() + verified_groups) else { return };
         let bytes = Geometry::of(asked.size).bytes_in(span);
-        *self.received.entry(asked.provider).or_default() += bytes;
+        self.received.count(asked.provider, bytes);
         if let Some(watched) = self.watched.change(asked.blob) {
             *watched.sources.entry(asked.provider).or_default() += bytes;
         }

@@ -32,6 +32,7 @@ use tokio_util::task::TaskTracker;
 use crate::mirrors::MirrorNews;
 use crate::net::{BulkConnector, BulkPath, BulkStream, ParentsAsked};
 use crate::store::Store;
+use crate::tally::Tally;
 use arrivals::Arrivals;
 pub use budget::Budget;
 pub(crate) use buffers::{BUFFER_BYTES, BlockingReader, Filled, Pool, channel as buffer_channel};
@@ -280,8 +281,8 @@ impl Transfers {
         self.askers.forget(peer);
     }
 
-    /// Bytes sent to each peer since the start.
-    pub fn sent(&self) -> BTreeMap<PeerId, u64> {
+    /// Bytes sent to peers since the start.
+    pub fn sent(&self) -> Tally {
         self.waiting.sent()
     }
 

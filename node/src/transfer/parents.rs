@@ -20,7 +20,7 @@ const AT_ONCE: u32 = 32;
 /// One more after each such time: 1 GiB of a blob by then, 4 MiB of its parents.
 const EVERY: Duration = Duration::from_secs(5);
 
-/// How long an answer may take: 4 MiB at 0.6 Mbit/s. Whoever takes longer would keep others from theirs.
+/// How long whoever asked may take over an answer: 4 MiB at 0.6 Mbit/s. Others wait for their turn meanwhile.
 const ANSWER: Duration = Duration::from_secs(60);
 
 /// How much each connected peer has asked lately.
@@ -67,11 +67,7 @@ pub(super) async fn answer(mut asked: ParentsAsked, store: Store, bonds: Bonds) 
     };
     let Some(parents) = parents else { return asked.refuse(ParentsStatus::NotHeld).await };
     tokio::select! {
-        given = timeout(ANSWER, give(&mut asked, &parents, &bonds.cap)) => match given {
-            Ok(Ok(())) => (),
-            Ok(Err(error)) => debug!(%error, "parents not taken"),
-            Err(_) => debug!("parents taken too slowly"),
-        },
+        given = give(&mut asked, &parents, &bonds.cap) => if let Err(error) = given { debug!(%error, "parents not taken") },
         () = bonds.stop.cancelled() => (),
     }
 }
@@ -79,9 +75,13 @@ pub(super) async fn answer(mut asked: ParentsAsked, store: Store, bonds: Bonds) 
 async fn give(asked: &mut ParentsAsked, parents: &Parents, cap: &Cap) -> io::Result<()> {
     asked.begin().await?;
     let most = cap.turn_bytes().min(PARENTS_PORTION);
+    let mut left = ANSWER;
     for portion in parents.parts().flat_map(|(_, bytes)| bytes.chunks(most)) {
+        // What our own cap takes is not the taker's fault.
         cap.pass(portion.len()).await;
-        asked.write(portion).await?;
+        let began = Instant::now();
+        timeout(left, asked.write(portion)).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        left = left.saturating_sub(began.elapsed());
     }
     Ok(())
 }

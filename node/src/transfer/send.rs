@@ -24,6 +24,7 @@ use super::outlet::SocketOutlet;
 use super::{Bonds, Cap, Fact, Facts, locked};
 use crate::net::{BulkIo, BulkStream, Carrier, Sealed};
 use crate::store::{BlobReader, ReadError, Store, StoreError};
+use crate::tally::Tally;
 
 /// How long a peer may let a filled buffer lie before it counts as gone.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -89,7 +90,7 @@ pub struct Waiting {
     streams: Mutex<BTreeMap<(PeerId, RequestId), Answerer>>,
     cancelled: Mutex<BTreeSet<(PeerId, RequestId)>>,
     serving: Mutex<BTreeMap<(PeerId, RequestId), StreamId>>,
-    sent: Mutex<BTreeMap<PeerId, u64>>,
+    sent: Mutex<Tally>,
     next_stream: AtomicU64,
 }
 
@@ -114,20 +115,15 @@ impl Waiting {
         }
     }
 
-    /// Bytes sent to each peer.
-    pub fn sent(&self) -> BTreeMap<PeerId, u64> {
+    /// Bytes sent to peers.
+    pub fn sent(&self) -> Tally {
         locked(&self.sent).clone()
     }
 
     fn ended(&self, peer: PeerId, request: RequestId, bytes: u64) {
         locked(&self.serving).remove(&(peer, request));
         locked(&self.cancelled).remove(&(peer, request));
-        if bytes > 0 {
-            let mut sent = locked(&self.sent);
-            if sent.len() < limits::REMEMBERED_PEERS || sent.contains_key(&peer) {
-                *sent.entry(peer).or_default() += bytes;
-            }
-        }
+        locked(&self.sent).count(peer, bytes);
     }
 
     fn unserved(&self, stream: StreamId) -> Vec<RequestId> {
