@@ -310,14 +310,14 @@ impl Intake {
         self.shared.take_room(bytes.len() as u64)?;
         self.data.write_all_at(&bytes, self.bytes).at(&self.paths.data)?;
         self.bytes = end;
-        forget_unless(self.early.wrote(bytes.len() as u64), &self.data).at(&self.paths.data)?;
+        self.early.wrote(bytes.len() as u64).at(&self.paths.data)?;
         self.digests.update(bytes).at(&self.paths.outboard)?;
         Ok(())
     }
 
     /// All bytes have come: looks whether they are right, and makes them durable.
     pub fn finish(self) -> Result<Taken, IntakeError> {
-        let Self { shared, id, size, paths, data, early, digests, bytes } = self;
+        let Self { shared, id, size, paths, data: _, early, digests, bytes } = self;
         if bytes < size {
             return Err(IntakeError::TooShort { found: bytes, size });
         }
@@ -327,7 +327,7 @@ impl Intake {
         }
         let taken = Taken { hash: found.blake3, sha256: found.sha256, size };
         if let Some(outboard) = found.outboard {
-            forget_unless(early.finish(), &data).at(&paths.data)?;
+            early.finish().at(&paths.data)?;
             outboard.sync().at(&paths.outboard)?;
             let record = serde_json::to_vec_pretty(&taken).expect("a record has only text keys");
             shared.layout.write_whole(&paths.record, &record)?;
@@ -349,15 +349,6 @@ impl Intake {
             self.digests.update(Bytes::copy_from_slice(&buffer[..count])).at(&self.paths.outboard)?;
         }
     }
-}
-
-/// What could not be made durable is not believed the next time, whatever the system says of it then.
-fn forget_unless(synced: io::Result<()>, data: &DiskFile) -> io::Result<()> {
-    if synced.is_err() {
-        // The first error is the one to tell of.
-        let _ = data.set_len(0);
-    }
-    synced
 }
 
 /// Where the parts of a file are until it is a blob.

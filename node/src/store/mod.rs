@@ -110,7 +110,7 @@ struct Shared {
     config: StoreConfig,
     blobs: RwLock<BTreeMap<BlobHash, Arc<Slot>>>,
     pins: Mutex<BTreeMap<BlobHash, PinRecord>>,
-    /// Held by whoever reads a pin in order to write it.
+    /// Held by whoever changes a pin, from the look at what it is to the end.
     pin_turn: Mutex<()>,
     wanted: Mutex<BTreeMap<BlobHash, WantedRecord>>,
     uses: Arc<Uses>,

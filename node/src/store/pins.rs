@@ -84,22 +84,21 @@ impl Store {
             let pins = locked(&self.shared.pins);
             let known = pins.get(&pin.manifest);
             pin.pinned |= known.is_some_and(|known| known.pinned);
+            pin.imported = pin.imported.or_else(|| known?.imported.clone());
             let next = || pins.values().map(|known| known.order).max().unwrap_or(0) + 1;
             pin.order = known.filter(|_| !newest).map_or_else(next, |known| known.order);
         }
         self.write_manifest(pin)
     }
 
-    /// Replaces a manifest's record by just this, but for where it came from: what is withheld for that stays so.
-    pub fn set_manifest(&self, pin: PinRecord) -> Result<(), StoreError> {
+    /// Pins a manifest, or takes that back. One that was not kept is kept from now on, with this record.
+    pub fn set_manifest_pinned(&self, record: PinRecord, pinned: bool) -> Result<(), StoreError> {
         let _turn = locked(&self.shared.pin_turn);
-        self.write_manifest(pin)
+        let known = locked(&self.shared.pins).get(&record.manifest).cloned();
+        self.write_manifest(PinRecord { pinned, ..known.unwrap_or(record) })
     }
 
-    fn write_manifest(&self, mut pin: PinRecord) -> Result<(), StoreError> {
-        if pin.imported.is_none() {
-            pin.imported = locked(&self.shared.pins).get(&pin.manifest).and_then(|known| known.imported.clone());
-        }
+    fn write_manifest(&self, pin: PinRecord) -> Result<(), StoreError> {
         let text = serde_json::to_vec_pretty(&pin).expect("a pin has only text keys");
         let _room = self.shared.reserve_record(text.len())?;
         self.shared.layout.write_whole(&self.shared.layout.pin(pin.manifest), &text)?;
@@ -111,6 +110,7 @@ impl Store {
 
     /// Keeps a manifest no longer; its blobs stay until they are removed. Says whether it was kept.
     pub fn remove_manifest(&self, manifest: BlobHash) -> Result<bool, StoreError> {
+        let _turn = locked(&self.shared.pin_turn);
         let layout = &self.shared.layout;
         let path = layout.pin(manifest);
         layout.remove_durably(&path)?;

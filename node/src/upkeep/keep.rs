@@ -20,7 +20,7 @@ pub fn set_pinned(store: &Store, target: &str, pinned: bool) -> Result<PinReport
         Found::Model(record) => {
             let changed = record.pinned != pinned;
             if changed {
-                store.set_manifest(PinRecord { pinned, ..(*record).clone() })?;
+                store.set_manifest_pinned((*record).clone(), pinned)?;
             }
             let held = record.shards.iter().filter_map(|shard| store.blob(*shard)).map(|status| held_bytes(&status)).sum();
             let (hash, kind, name) = (record.manifest.to_string(), "model".to_owned(), Some(record.name));

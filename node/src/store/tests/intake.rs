@@ -206,27 +206,34 @@ fn an_import_finds_room_for_all_of_its_files_or_does_not_begin() {
 
 #[test]
 fn what_could_not_be_made_durable_on_the_way_is_not_believed() {
-    use std::sync::atomic::Ordering;
     use std::time::{Duration, Instant};
+
+    use crate::store::disk::stage::Trouble;
 
     let dir = TempDir::new().unwrap();
     let large = Peer::with_bytes((64 << 20) + 20_000);
     let store = Store::open(dir.path()).unwrap();
     let intakes = store.intakes(&listing(&[(sha256(&large), large.size())])).unwrap();
-    let mut intake = open(&intakes, sha256(&large));
     let bytes = Bytes::from(large.bytes.clone());
-    let (before, deadline) = (store.stage().verbs(), Instant::now() + Duration::from_secs(60));
-    store.stage().fail_syncs.store(true, Ordering::Relaxed);
-    intake.write(bytes.slice(..64 << 20)).unwrap();
-    // The write, and a sync by a thread that nobody waits for yet.
-    while store.stage().verbs() < before + 2 {
-        assert!(Instant::now() < deadline, "nothing is synced on the way");
-        std::thread::yield_now();
+    for dropped in [true, false] {
+        let mut intake = open(&intakes, sha256(&large));
+        assert_eq!(intake.bytes(), 0);
+        // The write, and then a sync by a thread that nobody waits for yet; the parents of 64 MiB are still in memory.
+        let (sync, deadline) = (store.stage().verbs() + 2, Instant::now() + Duration::from_secs(60));
+        store.stage().fail(sync, Trouble::Broken, false);
+        intake.write(bytes.slice(..64 << 20)).unwrap();
+        while store.stage().verbs() < sync {
+            assert!(Instant::now() < deadline, "nothing is synced on the way");
+            std::thread::yield_now();
+        }
+        if dropped {
+            drop(intake);
+        } else {
+            intake.write(bytes.slice(64 << 20..)).unwrap();
+            assert!(matches!(intake.finish(), Err(IntakeError::Store(_))));
+        }
+        assert_eq!(intakes.here(), 0);
     }
-    store.stage().fail_syncs.store(false, Ordering::Relaxed);
-    intake.write(bytes.slice(64 << 20..)).unwrap();
-    assert!(matches!(intake.finish(), Err(IntakeError::Store(_))));
-    assert_eq!(intakes.here(), 0);
     let mut intake = open(&intakes, sha256(&large));
     intake.write(bytes).unwrap();
     assert_eq!(intake.finish().unwrap().hash, large.hash);

@@ -210,7 +210,7 @@ fn where_a_manifest_came_from_is_not_forgotten() {
     store.add_manifest(imported.clone()).unwrap();
     let fetched = PinRecord { imported: None, ..imported };
     store.add_manifest(fetched.clone()).unwrap();
-    store.set_manifest(PinRecord { pinned: true, ..fetched }).unwrap();
+    store.set_manifest_pinned(fetched, true).unwrap();
     let kept = store.manifests().remove(0);
     assert!(kept.pinned && kept.imported.is_some_and(|imported| imported.consent));
 }

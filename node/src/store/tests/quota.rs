@@ -136,7 +136,7 @@ fn a_store_from_before_keeps_its_plain_blobs() {
     assert_eq!(store.wanted(), [WantedRecord::new(plain, None)]);
     let pin = store.manifests().remove(0);
     assert!(!pin.pinned);
-    store.set_manifest(PinRecord { pinned: true, ..pin.clone() }).unwrap();
+    store.set_manifest_pinned(pin.clone(), true).unwrap();
     // Fetched or published again, it is pinned as before.
     store.add_manifest(pin).unwrap();
     store.add_wanted(WantedRecord::new(plain, Some("notes".to_owned()))).unwrap();
