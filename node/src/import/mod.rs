@@ -219,10 +219,17 @@ impl Importing<'_> {
             store.put_bytes(&encoded)?;
             Ok(())
         };
-        blocking(keep).await?;
-        // What others could have so far, of a repository that was public then or from an import that was not finished, they cannot any more.
-        self.core.withdraw_withheld().await?;
-        self.core.offer(blobs.into_iter().collect()).await?;
+        let core = Arc::clone(self.core);
+        // Goes on to its end even if nobody waits for it any more: what is written down must be what others are told.
+        let kept = self.core.tasks.spawn(async move {
+            let kept = blocking(keep).await;
+            // What others could have so far, of a repository that was public then or from an import that was not finished, they cannot any
+            // more, whatever became of the rest.
+            core.withdraw_withheld().await?;
+            kept?;
+            core.offer(blobs.into_iter().collect()).await
+        });
+        kept.await.map_err(|error| Failure::internal(&error))??;
         info!(%hash, repo = self.request.repo, commit = %info.commit, withheld, "imported");
         let link = Link::new(hash);
         let link = link.clone().with_name(&name).unwrap_or(link);

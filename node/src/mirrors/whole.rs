@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use p2pweights_protocol::ids::{BlobHash, PeerId};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 use url::Url;
 
 use super::MirrorNews;
@@ -72,7 +72,7 @@ impl Whole {
             Err(Fault::Store(StoreError::AlreadyComplete(_))) => MirrorNews::Lacks(blob),
             // There is no room for it a second time, beside what is promised to the fetch: it may still come from somebody with proofs.
             Err(Fault::Store(error @ StoreError::OverQuota { .. })) => {
-                info!(file = self.file, error = phrase(&error), "file not fetched whole");
+                warn!(file = self.file, error = phrase(&error), "file not fetched whole, which is the only way without proofs");
                 MirrorNews::Lacks(blob)
             }
             Err(Fault::Store(error)) => {
