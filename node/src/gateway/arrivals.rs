@@ -3,6 +3,7 @@
 //! When its last reader has gone, a file goes on being fetched for [`LINGER`]: clients that lost a connection come back for the rest.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -22,6 +23,8 @@ use crate::store::locked;
 
 /// How long a file goes on being fetched when nobody reads it any more.
 const LINGER: Duration = Duration::from_secs(60);
+/// And how long while others wait for its turn: a client that reads a file in ranges is back by then.
+const LINGER_CROWDED: Duration = Duration::from_secs(2);
 /// Files fetched for readers at a time; others wait for their turn. Several clients that load eight files each; every one costs open files.
 const AT_A_TIME: usize = 64;
 /// A fetch that brings nothing for so many seconds has failed, and its readers' connections are cut; they may ask again.
@@ -39,7 +42,8 @@ pub struct Arrivals {
     core: Arc<Core>,
     files: Mutex<BTreeMap<BlobHash, Arriving>>,
     turns: Semaphore,
-    /// Somebody waits for a turn: files that nobody reads any more are to give theirs up.
+    /// How many wait for a turn: as long as some do, files that nobody reads any more give theirs up sooner.
+    waiting: AtomicUsize,
     crowded: Notify,
 }
 
@@ -65,7 +69,13 @@ pub struct Waiter {
 impl Arrivals {
     /// None yet.
     pub fn new(core: Arc<Core>) -> Self {
-        Self { core, files: Mutex::default(), turns: Semaphore::new(AT_A_TIME), crowded: Notify::new() }
+        Self {
+            core,
+            files: Mutex::default(),
+            turns: Semaphore::new(AT_A_TIME),
+            waiting: AtomicUsize::new(0),
+            crowded: Notify::new(),
+        }
     }
 
     /// Somebody reads a file of the model behind this link, from a group on. Starts its fetch, or joins one.
@@ -109,7 +119,7 @@ impl Arrivals {
         if let Ok(turn) = self.turns.try_acquire() {
             return Ok(turn);
         }
-        self.crowded.notify_waiters();
+        let _waits = Waits::begin(self);
         let turn = tokio::select! {
             turn = timeout(Duration::from_secs(PATIENCE_S), self.turns.acquire()) => turn,
             () = self.core.stop.cancelled() => return Err(Failure::new(FailureKind::Interrupted, "the node is shutting down")),
@@ -128,10 +138,13 @@ impl Arrivals {
         let fetch = fetch::blob(&self.core, link, blob, size, PATIENCE_S, unwanted.clone());
         tokio::pin!(fetch);
         loop {
+            // In this order, so that nobody who begins to wait is missed.
+            let crowded = self.crowded.notified();
+            let linger = if self.waiting.load(Ordering::SeqCst) > 0 { LINGER_CROWDED } else { LINGER };
             tokio::select! {
                 result = &mut fetch => return result,
-                () = self.crowded.notified() => if self.forget_unread(blob, moved) { unwanted.cancel() },
-                news = timeout(LINGER, moved.notified()) => match news {
+                () = crowded => (),
+                news = timeout(linger, moved.notified()) => match news {
                     Ok(()) => self.tell(blob).await?,
                     Err(_) if self.forget_unread(blob, moved) => unwanted.cancel(),
                     Err(_) => (),
@@ -164,6 +177,23 @@ impl Arrivals {
         if files.get(&blob).is_some_and(|file| Arc::ptr_eq(&file.moved, moved)) {
             files.remove(&blob);
         }
+    }
+}
+
+/// While it is there, one more waits for a turn.
+struct Waits<'a>(&'a AtomicUsize);
+
+impl<'a> Waits<'a> {
+    fn begin(arrivals: &'a Arrivals) -> Self {
+        arrivals.waiting.fetch_add(1, Ordering::SeqCst);
+        arrivals.crowded.notify_waiters();
+        Self(&arrivals.waiting)
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 

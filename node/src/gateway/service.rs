@@ -52,7 +52,7 @@ pub struct Service {
     arrivals: Arc<Arrivals>,
     buffers: Arc<Buffers>,
     hosts: Hosts,
-    listing: Semaphore,
+    listing: Arc<Semaphore>,
     listings_kib: Arc<Semaphore>,
 }
 
@@ -99,7 +99,7 @@ impl Service {
             arrivals: Arc::new(Arrivals::new(Arc::clone(core))),
             buffers: Arc::default(),
             hosts: Hosts::new(&config.hosts),
-            listing: Semaphore::new(LISTINGS),
+            listing: Arc::new(Semaphore::new(LISTINGS)),
             listings_kib: Arc::new(Semaphore::new(LISTINGS_KIB)),
         }
     }
@@ -175,9 +175,12 @@ impl Service {
 
     /// Tells what a model's listing says. It is made on a blocking thread, and counts until it is sent: slow readers keep no more than that.
     async fn told(&self, model: Arc<Model>, say: impl FnOnce(&Model) -> Result<Value, Refusal> + Send + 'static) -> Answer {
-        let Ok(Ok(_turn)) = timeout(LISTING_TIME, self.listing.acquire()).await else { return Err(Refusal::Crowded) };
+        let turn = timeout(LISTING_TIME, Arc::clone(&self.listing).acquire_owned()).await;
+        let Ok(Ok(turn)) = turn else { return Err(Refusal::Crowded) };
         let commit = ascii(model.commit());
-        let text = blocking(move || Ok(say(&model).map(|value| value.to_string()))).await??;
+        // The turn ends with the work, also if nobody waits for that any more.
+        let (text, _turn) = blocking(move || Ok((say(&model).map(|value| value.to_string()), turn))).await?;
+        let text = text?;
         let kib = text.len().div_ceil(1024).min(LISTINGS_KIB) as u32;
         let room = timeout(LISTING_TIME, Arc::clone(&self.listings_kib).acquire_many_owned(kib)).await;
         let Ok(Ok(room)) = room else { return Err(Refusal::Crowded) };
