@@ -42,8 +42,8 @@ impl Session {
         match Client::find(&config.data_dir).await {
             Some(client) => Ok(Self::Remote(client)),
             None => {
-                // It lives for one command: what takes days is for a node that stays.
-                let config = NodeConfig { scrub_period: None, mend_pause: None, ..config };
+                // It lives for one command: what takes days, and what is looked at for days, is for a node that stays.
+                let config = NodeConfig { scrub_period: None, mend_pause: None, metrics: None, ..config };
                 Ok(Self::Embedded(Box::new(Node::start(config).await?)))
             }
         }

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use crate::clients::Clients;
 use crate::http::{ask, get};
-use crate::world::{NodeUp, World, eventually, noise};
+use crate::world::{NodeUp, Running, World, eventually, noise};
 
 /// Bytes of the shards; no other file of the model has any payload to speak of.
 const SHARDS: [usize; 2] = [400_000, 300_000];
@@ -73,6 +73,11 @@ fn nothing_else_is_answered_and_nothing_at_all_unless_asked_for() {
     assert!(head.header("content-type").starts_with("application/openmetrics-text; version=1.0.0"), "{head:?}");
     let taken = endpoint.trim_start_matches("http://");
     world.run("second", &["node", "--metrics", taken]).expect_code(6).expect_error(&["metrics cannot be served", "--metrics"]);
+    // A node that lives for one command has no figures.
+    let model = world.model("model", 3, &[1000]);
+    let mut command = world.command("fourth");
+    command.env("P2PWEIGHTS_METRICS_LISTEN", taken).args(["publish", model.to_str().unwrap()]);
+    Running::spawn(command).end().expect_code(0);
     let quiet = world.node("third", &[]);
     assert!(quiet.ready["metrics"].is_null());
 }

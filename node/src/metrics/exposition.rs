@@ -97,8 +97,8 @@ fn store(sheet: &mut Sheet, status: &StatusReport) {
     sheet.gauge("store_held", "Verified payload held", Some(Unit::Bytes), status.bytes);
     let parts = [("listed", disk.listed), ("shared", disk.shared), ("other", disk.other)];
     sheet.gauges("store_disk", "What the data dir takes on its disk", Some(Unit::Bytes), "part", &parts);
-    sheet.gauge("store_promised", "Disk promised to fetches under way", Some(Unit::Bytes), disk.promised);
     if let Some(quota) = disk.quota {
+        sheet.gauge("store_promised", "Disk promised to fetches under way", Some(Unit::Bytes), disk.promised);
         sheet.gauge("store_quota", "Most that the data dir may take", Some(Unit::Bytes), quota);
         let left = disk.left.unwrap_or_default();
         sheet.gauge("store_quota_left", "What may still be promised within the quota", Some(Unit::Bytes), left);

@@ -13,7 +13,7 @@ use axum::response::{IntoResponse, Response};
 use hyper::body::Incoming;
 use tokio::net::TcpListener;
 use tokio::sync::Mutex;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -45,7 +45,7 @@ impl Metrics {
         })?;
         let address = listener.local_addr().map_err(|error| Failure::internal(&error))?;
         let stop = CancellationToken::new();
-        let figures = Arc::new(Figures { core: Arc::clone(core), last: Mutex::default() });
+        let figures = Arc::new(Figures { core: Arc::clone(core), last: Arc::default() });
         let manners = Manners { name: "the metrics", connections: CONNECTIONS, stop: stop.clone(), deadline };
         let task = tokio::spawn(http::serve(listener, address, figures, manners));
         info!(%address, "metrics");
@@ -69,7 +69,7 @@ impl Metrics {
 /// The figures, and when they were taken last.
 struct Figures {
     core: Arc<Core>,
-    last: Mutex<Option<(Instant, String)>>,
+    last: Arc<Mutex<Option<(Instant, String)>>>,
 }
 
 impl Answers for Figures {
@@ -78,7 +78,10 @@ impl Answers for Figures {
             return (StatusCode::NOT_FOUND, format!("the figures are at {PATH}\n")).into_response();
         }
         match *request.method() {
-            Method::GET => ([(header::CONTENT_TYPE, exposition::CONTENT_TYPE)], self.text().await).into_response(),
+            Method::GET => match self.text().await {
+                Ok(text) => ([(header::CONTENT_TYPE, exposition::CONTENT_TYPE)], text).into_response(),
+                Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+            },
             Method::HEAD => ([(header::CONTENT_TYPE, exposition::CONTENT_TYPE)], Body::empty()).into_response(),
             _ => (StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, "GET, HEAD")]).into_response(),
         }
@@ -86,15 +89,20 @@ impl Answers for Figures {
 }
 
 impl Figures {
-    async fn text(&self) -> String {
-        let mut last = self.last.lock().await;
-        match &*last {
-            Some((taken, text)) if taken.elapsed() < FRESH => text.clone(),
-            _ => {
-                let text = exposition::text(&self.core.status(None).await);
-                *last = Some((Instant::now(), text.clone()));
-                text
+    /// Goes on to its end even if the scraper does not wait for it: the next one finds it.
+    async fn text(&self) -> Result<String, JoinError> {
+        let (core, last) = (Arc::clone(&self.core), Arc::clone(&self.last).lock_owned().await);
+        let taking = async move {
+            let mut last = last;
+            match &*last {
+                Some((taken, text)) if taken.elapsed() < FRESH => text.clone(),
+                _ => {
+                    let text = exposition::text(&core.status(None).await);
+                    *last = Some((Instant::now(), text.clone()));
+                    text
+                }
             }
-        }
+        };
+        self.core.tasks.spawn(taking).await
     }
 }
