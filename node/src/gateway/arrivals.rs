@@ -3,7 +3,6 @@
 //! When its last reader has gone, a file goes on being fetched for [`LINGER`]: clients that lost a connection come back for the rest.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -11,11 +10,12 @@ use p2pweights_protocol::engine::Command;
 use p2pweights_protocol::geometry::GROUP_BYTES;
 use p2pweights_protocol::ids::BlobHash;
 use p2pweights_protocol::link::Link;
-use tokio::sync::{Notify, Semaphore, SemaphorePermit, watch};
+use tokio::sync::{Notify, SemaphorePermit, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
+use super::turns::{Lingers, Turns};
 use crate::fetch;
 use crate::node::Core;
 use crate::report::{Failure, FailureKind};
@@ -41,10 +41,7 @@ type Ended = watch::Receiver<Option<Result<(), Failure>>>;
 pub struct Arrivals {
     core: Arc<Core>,
     files: Mutex<BTreeMap<BlobHash, Arriving>>,
-    turns: Semaphore,
-    /// How many wait for a turn: as long as some do, files that nobody reads any more give theirs up sooner.
-    waiting: AtomicUsize,
-    crowded: Notify,
+    turns: Turns,
 }
 
 /// A file on its way.
@@ -69,13 +66,8 @@ pub struct Waiter {
 impl Arrivals {
     /// None yet.
     pub fn new(core: Arc<Core>) -> Self {
-        Self {
-            core,
-            files: Mutex::default(),
-            turns: Semaphore::new(AT_A_TIME),
-            waiting: AtomicUsize::new(0),
-            crowded: Notify::new(),
-        }
+        let turns = Turns::new(AT_A_TIME, Lingers { usually: LINGER, crowded: LINGER_CROWDED });
+        Self { core, files: Mutex::default(), turns }
     }
 
     /// Somebody reads a file of the model behind this link, from a group on. Starts its fetch, or joins one.
@@ -116,16 +108,12 @@ impl Arrivals {
 
     /// Waits for a turn, as long as a fetch may bring nothing and somebody reads the file.
     async fn turn(&self, blob: BlobHash, moved: &Arc<Notify>) -> Result<SemaphorePermit<'_>, Failure> {
-        if let Ok(turn) = self.turns.try_acquire() {
-            return Ok(turn);
-        }
-        let _waits = Waits::begin(self);
         let turn = tokio::select! {
-            turn = timeout(Duration::from_secs(PATIENCE_S), self.turns.acquire()) => turn,
+            turn = self.turns.take(Duration::from_secs(PATIENCE_S)) => turn,
             () = self.core.stop.cancelled() => return Err(Failure::new(FailureKind::Interrupted, "the node is shutting down")),
         };
-        let full = |_| Failure::new(FailureKind::Incomplete, format!("{AT_A_TIME} other files are being read; ask again later"));
-        let turn = turn.map_err(full)?.map_err(|error| Failure::internal(&error))?;
+        let full = || Failure::new(FailureKind::Incomplete, format!("{AT_A_TIME} other files are being read; ask again later"));
+        let turn = turn.ok_or_else(full)?;
         if self.forget_unread(blob, moved) {
             return Err(Failure::new(FailureKind::Interrupted, "nobody reads it any more"));
         }
@@ -138,16 +126,12 @@ impl Arrivals {
         let fetch = fetch::blob(&self.core, link, blob, size, PATIENCE_S, unwanted.clone());
         tokio::pin!(fetch);
         loop {
-            // In this order, so that nobody who begins to wait is missed.
-            let crowded = self.crowded.notified();
-            let linger = if self.waiting.load(Ordering::SeqCst) > 0 { LINGER_CROWDED } else { LINGER };
             tokio::select! {
                 result = &mut fetch => return result,
-                () = crowded => (),
-                news = timeout(linger, moved.notified()) => match news {
-                    Ok(()) => self.tell(blob).await?,
-                    Err(_) if self.forget_unread(blob, moved) => unwanted.cancel(),
-                    Err(_) => (),
+                news = self.turns.news(moved) => match news {
+                    true => self.tell(blob).await?,
+                    false if self.forget_unread(blob, moved) => unwanted.cancel(),
+                    false => (),
                 },
             }
         }
@@ -177,23 +161,6 @@ impl Arrivals {
         if files.get(&blob).is_some_and(|file| Arc::ptr_eq(&file.moved, moved)) {
             files.remove(&blob);
         }
-    }
-}
-
-/// While it is there, one more waits for a turn.
-struct Waits<'a>(&'a AtomicUsize);
-
-impl<'a> Waits<'a> {
-    fn begin(arrivals: &'a Arrivals) -> Self {
-        arrivals.waiting.fetch_add(1, Ordering::SeqCst);
-        arrivals.crowded.notify_waiters();
-        Self(&arrivals.waiting)
-    }
-}
-
-impl Drop for Waits<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 

@@ -16,6 +16,7 @@ mod registry;
 mod route;
 mod service;
 mod tag;
+mod turns;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
