@@ -6,6 +6,7 @@ mod import;
 mod place;
 mod publish;
 
+use std::fmt::Display;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueHint};
@@ -168,7 +169,7 @@ pub enum ConfigVerb {
 #[derive(Debug, Default, Args)]
 pub struct NetworkArguments {
     /// Peer to join the DHT through, ending in /p2p/<peer id>; may be repeated
-    #[arg(long, value_name = "MULTIADDR", value_parser = checked_peer)]
+    #[arg(long, value_name = "MULTIADDR", value_parser = checked(config::parse_peer))]
     pub bootstrap: Vec<String>,
     /// Network to join: lower-case letters, digits and '-' [default: main]
     #[arg(long, value_name = "NAME", value_parser = parse_network)]
@@ -182,10 +183,10 @@ pub struct NetworkArguments {
 #[derive(Debug, Default, Args)]
 pub struct PayloadArguments {
     /// Most payload that goes out, such as 20Mbit/s, 2MB/s or 512KiB/s [default: off, as the link allows]
-    #[arg(long, value_name = "RATE", value_parser = checked_cap)]
+    #[arg(long, value_name = "RATE", value_parser = checked(parse_cap))]
     pub max_upload: Option<String>,
     /// Most payload that comes in, likewise
-    #[arg(long, value_name = "RATE", value_parser = checked_cap)]
+    #[arg(long, value_name = "RATE", value_parser = checked(parse_cap))]
     pub max_download: Option<String>,
     /// File to write everything into that the node is told and decides, for a report of a fault [default: off]
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
@@ -196,10 +197,10 @@ pub struct PayloadArguments {
 #[derive(Debug, Default, Args)]
 pub struct StorageArguments {
     /// Most disk that the data dir takes, such as 500GiB [default: off, as the disk allows]
-    #[arg(long, value_name = "SIZE", value_parser = checked_quota)]
+    #[arg(long, value_name = "SIZE", value_parser = checked(parse_quota))]
     pub quota: Option<String>,
     /// What goes when the quota is full: off, least-recently-served or best-replicated [default: off]
-    #[arg(long, value_name = "POLICY", value_parser = checked_eviction)]
+    #[arg(long, value_name = "POLICY", value_parser = checked(parse_eviction))]
     pub eviction: Option<String>,
 }
 
@@ -207,7 +208,7 @@ pub struct StorageArguments {
 #[derive(Debug, Args)]
 pub struct NodeArguments {
     /// Address to listen on, port 0 for a free one; may be repeated [default: all interfaces, TCP and QUIC, free ports]
-    #[arg(long, value_name = "MULTIADDR", value_parser = checked_listen)]
+    #[arg(long, value_name = "MULTIADDR", value_parser = checked(config::parse_listen))]
     pub listen: Vec<String>,
     /// Network flags.
     #[command(flatten)]
@@ -219,13 +220,13 @@ pub struct NodeArguments {
     #[command(flatten)]
     pub storage: StorageArguments,
     /// Where the local API listens, or `off` [default: 127.0.0.1:0, a free port]
-    #[arg(long, value_name = "ADDR:PORT", value_parser = checked_api)]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = checked(parse_api))]
     pub api: Option<String>,
     /// Where the Hugging Face endpoint for programs on this machine listens, or `off` [default: 127.0.0.1:8787, if free]
-    #[arg(long, value_name = "ADDR:PORT", value_parser = checked_gateway)]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = checked(parse_gateway))]
     pub gateway: Option<String>,
     /// Where figures for Prometheus are served, at /metrics, or `off` [default: off]
-    #[arg(long, value_name = "ADDR:PORT", value_parser = checked_metrics)]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = checked(parse_metrics))]
     pub metrics: Option<String>,
     /// Also stop when standard input ends: such a node can't outlive the program that started it
     #[arg(long, hide = true)]
@@ -251,10 +252,10 @@ pub struct FetchArguments {
     #[arg(long, value_name = "GLOB")]
     pub exclude: Vec<String>,
     /// Provider to ask besides those found, ending in /p2p/<peer id>; may be repeated
-    #[arg(long, value_name = "MULTIADDR", value_parser = checked_peer)]
+    #[arg(long, value_name = "MULTIADDR", value_parser = checked(config::parse_peer))]
     pub peer: Vec<String>,
     /// Web folder below which the model's files lie, asked for what peers do not bring; may be repeated
-    #[arg(long, value_name = "URL", value_parser = checked_mirror)]
+    #[arg(long, value_name = "URL", value_parser = checked(MirrorUrl::parse))]
     pub mirror: Vec<String>,
     /// Let mirrors lie within this machine or its network
     #[arg(long)]
@@ -306,7 +307,7 @@ pub struct VerifyArguments {
     #[arg(long)]
     pub mend: bool,
     /// Provider to ask besides those found, ending in /p2p/<peer id>; may be repeated
-    #[arg(long, value_name = "MULTIADDR", value_parser = checked_peer, requires = "mend")]
+    #[arg(long, value_name = "MULTIADDR", value_parser = checked(config::parse_peer), requires = "mend")]
     pub peer: Vec<String>,
     /// Network flags, for --mend where no node runs.
     #[command(flatten)]
@@ -358,6 +359,11 @@ pub struct CompletionsArguments {
     pub shell: Shell,
 }
 
+/// Checks a text that is read later, where it is needed.
+fn checked<T, E: Display>(parse: fn(&str) -> Result<T, E>) -> impl Fn(&str) -> Result<String, String> + Clone {
+    move |text| parse(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
+}
+
 fn checked_hash(text: &str) -> Result<String, String> {
     text.parse::<BlobHash>().map_err(|error| error.to_string())?;
     Ok(text.to_owned())
@@ -376,36 +382,6 @@ fn checked_target(text: &str) -> Result<String, String> {
     }
 }
 
-fn checked_listen(text: &str) -> Result<String, String> {
-    config::parse_listen(text)?;
-    Ok(text.to_owned())
-}
-
-fn checked_peer(text: &str) -> Result<String, String> {
-    config::parse_peer(text)?;
-    Ok(text.to_owned())
-}
-
-fn checked_mirror(text: &str) -> Result<String, String> {
-    MirrorUrl::parse(text).map_err(|error| error.to_string())?;
-    Ok(text.to_owned())
-}
-
-fn checked_cap(text: &str) -> Result<String, String> {
-    parse_cap(text)?;
-    Ok(text.to_owned())
-}
-
-fn checked_quota(text: &str) -> Result<String, String> {
-    parse_quota(text)?;
-    Ok(text.to_owned())
-}
-
-fn checked_eviction(text: &str) -> Result<String, String> {
-    parse_eviction(text)?;
-    Ok(text.to_owned())
-}
-
 /// A time in seconds, minutes, hours or days.
 fn parse_age(text: &str) -> Result<std::time::Duration, String> {
     let wrong = || format!("{text:?} is no time such as 30m, 12h or 7d");
@@ -419,21 +395,6 @@ fn parse_age(text: &str) -> Result<std::time::Duration, String> {
     };
     let number: u64 = number.parse().map_err(|_| wrong())?;
     number.checked_mul(seconds).map(std::time::Duration::from_secs).ok_or_else(wrong)
-}
-
-fn checked_api(text: &str) -> Result<String, String> {
-    parse_api(text)?;
-    Ok(text.to_owned())
-}
-
-fn checked_gateway(text: &str) -> Result<String, String> {
-    parse_gateway(text)?;
-    Ok(text.to_owned())
-}
-
-fn checked_metrics(text: &str) -> Result<String, String> {
-    parse_metrics(text)?;
-    Ok(text.to_owned())
 }
 
 #[cfg(test)]

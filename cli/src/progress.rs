@@ -1,26 +1,22 @@
 //! How a fetch, a publish, an import or a verify is shown while it runs: bars on a terminal, plain lines when piped, JSON lines when asked for.
 //! Knows events, not where they come from.
 
+mod bar_set;
 mod file_bars;
 mod import;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
 use p2pweights_node::report::{FetchEvent, FilePlan, MirrorReport, PublishEvent, SourceReport, VerifyEvent};
 
 use crate::failure::CommandError;
-use crate::logging::bars;
 use crate::output::{Output, table};
 use crate::size;
+use bar_set::BarSet;
 use file_bars::FileBars;
 pub use import::ImportProgress;
 
-/// Bars of single files drawn at once: what fits above a prompt on the smallest usual terminal (24 lines).
-const MAX_FILE_BARS: usize = 8;
-/// A bar's name is cut to this, so that bar and figures fit on 80 columns.
-const NAME_WIDTH: usize = 32;
 /// Plain lines: at most one in this time at first …
 const EARLY_LINE_INTERVAL: Duration = Duration::from_secs(1);
 /// … and in this time once it is clear that it takes long, so that a log stays readable.
@@ -65,8 +61,7 @@ pub struct FetchProgress {
     plan: Option<Plan>,
     clock: LineClock,
     search: Option<(u64, usize, usize)>,
-    total_bar: Option<ProgressBar>,
-    file_bars: BTreeMap<usize, ProgressBar>,
+    bars: BarSet,
     /// How files were put into their places.
     placed: BTreeSet<String>,
 }
@@ -81,13 +76,6 @@ struct Plan {
 impl FetchProgress {
     /// For this output; `dry_run`: the plan is the result.
     pub fn new(output: Output, dry_run: bool) -> Self {
-        let total_bar = output.is_terminal().then(|| {
-            let bar = bars().add(ProgressBar::new(0));
-            bar.set_style(style("{spinner} {msg}"));
-            bar.set_message("looking for providers …");
-            bar.enable_steady_tick(Duration::from_millis(120));
-            bar
-        });
         Self {
             output,
             dry_run,
@@ -95,8 +83,7 @@ impl FetchProgress {
             plan: None,
             clock: LineClock::new(),
             search: None,
-            total_bar,
-            file_bars: BTreeMap::new(),
+            bars: BarSet::spinning(output, "looking for providers …"),
             placed: BTreeSet::new(),
         }
     }
@@ -128,18 +115,17 @@ impl FetchProgress {
             }
             FetchEvent::File { path, how, .. } => {
                 self.placed.insert(how.clone());
-                if let Some(index) = self.plan.as_ref().and_then(|plan| plan.files.iter().position(|file| file.path == *path)) {
-                    self.drop_bar(index);
-                }
+                self.bars.remove(path);
                 Ok(())
             }
-            FetchEvent::Paused { reason } => {
-                self.aside(&format!("paused: {reason}; what is verified is kept, and it goes on by itself once there is room"))
-            }
-            FetchEvent::Resumed => self.aside("there is room again: going on"),
-            FetchEvent::Warning { message } => self.aside(&format!("warning: {message}")),
+            FetchEvent::Paused { reason } => self.bars.aside(
+                self.output,
+                &format!("paused: {reason}; what is verified is kept, and it goes on by itself once there is room"),
+            ),
+            FetchEvent::Resumed => self.bars.aside(self.output, "there is room again: going on"),
+            FetchEvent::Warning { message } => self.bars.aside(self.output, &format!("warning: {message}")),
             FetchEvent::Done { bytes, fetched, seconds, sources, mirrors, output, .. } => {
-                self.clear();
+                self.bars.clear();
                 if self.dry_run {
                     return Ok(());
                 }
@@ -158,9 +144,9 @@ impl FetchProgress {
             size::count(providers, "provider"),
             size::count(connected, "peer")
         );
-        if let Some(bar) = &self.total_bar {
+        if self.bars.is_drawn() {
             if self.plan.is_none() {
-                bar.set_message(text);
+                self.bars.say(text);
             }
             return Ok(());
         }
@@ -177,7 +163,7 @@ impl FetchProgress {
         let verb = if self.dry_run { "would fetch" } else { "fetching" };
         let heading = format!("{verb} {}: {}, {}{held}", plan.name, size::count(plan.files.len(), "file"), size::bytes(bytes));
         if self.dry_run {
-            self.clear();
+            self.bars.clear();
             self.output.line(&heading)?;
             let row = |file: &FilePlan| {
                 vec![file.hash.clone(), size::bytes(file.bytes), size::percent(file.held, file.bytes), file.path.clone()]
@@ -185,14 +171,9 @@ impl FetchProgress {
             let rows: Vec<_> = plan.files.iter().map(row).collect();
             table(&["BLAKE3", ">size", ">held", "path"], &rows).iter().try_for_each(|line| self.output.line(line))?;
         } else {
-            self.aside(&heading)?;
-            if let Some(bar) = &self.total_bar {
-                bar.disable_steady_tick();
-                bar.set_style(style("total {bar:20.cyan/blue} {msg}"));
-                bar.set_message(String::new());
-                bar.set_length(bytes);
-                bar.set_position(plan.held);
-            }
+            self.bars.aside(self.output, &heading)?;
+            self.bars.settle();
+            self.bars.show(plan.held, bytes, String::new());
             self.clock = LineClock::new();
         }
         self.plan = Some(plan);
@@ -200,29 +181,18 @@ impl FetchProgress {
     }
 
     fn file_progress(&mut self, index: usize, bytes: u64) {
-        let (Some(total_bar), Some(plan)) = (&self.total_bar, &self.plan) else { return };
-        let Some(file) = plan.files.get(index) else { return };
+        let Some(file) = self.plan.as_ref().and_then(|plan| plan.files.get(index)) else { return };
         if bytes >= file.bytes {
-            self.drop_bar(index);
-        } else if let Some(bar) = self.file_bars.get(&index) {
-            bar.set_position(bytes);
-        } else if self.file_bars.len() < MAX_FILE_BARS {
-            let bar = bars().insert_before(total_bar, ProgressBar::new(file.bytes));
-            bar.set_style(style("{msg} {bar:20} {percent:>3} % of {binary_total_bytes}"));
-            bar.set_message(shortened(&file.path));
-            bar.set_position(bytes);
-            self.file_bars.insert(index, bar);
+            self.bars.remove(&file.path);
+        } else {
+            self.bars.show_file(&file.path, bytes, file.bytes);
         }
     }
 
     fn total_progress(&mut self, bytes: u64, total: u64, tail: &str) -> Result<(), CommandError> {
-        if let Some(bar) = &self.total_bar {
-            bar.set_length(total);
-            bar.set_position(bytes);
-            bar.set_message(format!("{} of {}, {tail}", size::percent(bytes, total), size::bytes(total)));
-            return Ok(());
-        }
-        if self.clock.is_due(bytes, total) {
+        if self.bars.is_drawn() {
+            self.bars.show(bytes, total, format!("{} of {}, {tail}", size::percent(bytes, total), size::bytes(total)));
+        } else if self.clock.is_due(bytes, total) {
             let line = format!("{} of {} ({}), {tail}", size::bytes(bytes), size::bytes(total), size::percent(bytes, total));
             return self.output.line(&line);
         }
@@ -261,31 +231,6 @@ impl FetchProgress {
             (false, false, true) => ", sharing the store's blocks",
             (false, false, false) => "",
         }
-    }
-
-    /// A line beside the bars.
-    fn aside(&self, text: &str) -> Result<(), CommandError> {
-        if self.total_bar.is_some() { bars().suspend(|| self.output.line(text)) } else { self.output.line(text) }
-    }
-
-    fn drop_bar(&mut self, index: usize) {
-        if let Some(bar) = self.file_bars.remove(&index) {
-            bar.finish_and_clear();
-            bars().remove(&bar);
-        }
-    }
-
-    fn clear(&mut self) {
-        for bar in std::mem::take(&mut self.file_bars).into_values().chain(self.total_bar.take()) {
-            bar.finish_and_clear();
-            bars().remove(&bar);
-        }
-    }
-}
-
-impl Drop for FetchProgress {
-    fn drop(&mut self) {
-        self.clear();
     }
 }
 
@@ -335,19 +280,13 @@ impl PublishProgress {
 #[derive(Debug)]
 pub struct VerifyProgress {
     output: Output,
-    clock: LineClock,
-    bar: Option<ProgressBar>,
+    bars: FileBars,
 }
 
 impl VerifyProgress {
     /// For this output.
     pub fn new(output: Output) -> Self {
-        let bar = output.is_terminal().then(|| {
-            let bar = bars().add(ProgressBar::new(0));
-            bar.set_style(style("total {bar:20.cyan/blue} {msg}"));
-            bar
-        });
-        Self { output, clock: LineClock::new(), bar }
+        Self { output, bars: FileBars::new(output, "read") }
     }
 
     /// Shows what happened. `Failed` is not for here: whoever ends the command says it once.
@@ -356,57 +295,15 @@ impl VerifyProgress {
             return self.output.json(event);
         }
         match event {
-            VerifyEvent::Progress { bytes, total, rate, eta_s } => {
-                let eta = eta_s.map_or_else(String::new, |seconds| format!(", {} left", size::duration(seconds)));
-                let tail = format!("{} of {}, {}{eta}", size::percent(*bytes, *total), size::bytes(*total), size::rate(*rate));
-                if let Some(bar) = &self.bar {
-                    bar.set_length(*total);
-                    bar.set_position(*bytes);
-                    bar.set_message(tail);
-                } else if *bytes > 0 && self.clock.is_due(*bytes, *total) {
-                    self.output.line(&format!("read {} ({tail})", size::bytes(*bytes)))?;
-                }
-            }
+            VerifyEvent::Progress { bytes, total, rate, eta_s } => self.bars.show(*bytes, *total, *rate, *eta_s, &[])?,
             VerifyEvent::Mending { blobs, bytes } => {
-                let text = format!("mending {}, {} left", size::count(*blobs, "blob"), size::bytes(*bytes));
-                match &self.bar {
-                    Some(bar) => bar.set_message(text),
-                    None if self.clock.is_due(0, 1) => self.output.line(&text)?,
-                    None => (),
-                }
+                self.bars.say(format!("mending {}, {} left", size::count(*blobs, "blob"), size::bytes(*bytes)))?
             }
             VerifyEvent::Blob(_) | VerifyEvent::Failed(_) => (),
-            VerifyEvent::Done(_) => self.clear(),
+            VerifyEvent::Done(_) => self.bars.clear(),
         }
         Ok(())
     }
-
-    fn clear(&mut self) {
-        if let Some(bar) = self.bar.take() {
-            bar.finish_and_clear();
-            bars().remove(&bar);
-        }
-    }
-}
-
-impl Drop for VerifyProgress {
-    fn drop(&mut self) {
-        self.clear();
-    }
-}
-
-/// The last characters of a path, padded: the end tells one shard from another.
-fn shortened(path: &str) -> String {
-    let count = path.chars().count();
-    if count <= NAME_WIDTH {
-        return format!("{path:NAME_WIDTH$}");
-    }
-    let tail: String = path.chars().skip(count - NAME_WIDTH + 1).collect();
-    format!("…{tail}")
-}
-
-fn style(template: &str) -> ProgressStyle {
-    ProgressStyle::with_template(template).expect("a template written in this file")
 }
 
 #[cfg(test)]
@@ -418,13 +315,5 @@ mod tests {
         let mut clock = LineClock::new();
         let lines = (0..=1000).filter(|bytes| clock.is_due(*bytes, 1000)).count();
         assert!((2..=22).contains(&lines), "{lines} lines");
-    }
-
-    #[test]
-    fn long_names_keep_their_end() {
-        assert_eq!(shortened("a").chars().count(), NAME_WIDTH);
-        let name = shortened(&format!("{}-00001-of-00004.safetensors", "x".repeat(40)));
-        assert_eq!(name.chars().count(), NAME_WIDTH);
-        assert!(name.ends_with("00001-of-00004.safetensors"));
     }
 }

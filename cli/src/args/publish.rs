@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueHint};
+use p2pweights_protocol::manifest::MirrorUrl;
 
-use super::checked_mirror;
+use super::checked;
 
 /// Shown below its help.
 pub(super) const EXAMPLES: &str = "\
@@ -34,7 +35,7 @@ pub struct PublishArguments {
     #[arg(long)]
     pub copy: bool,
     /// Web folder below which the files lie, for the manifest; may be repeated, the preferred first
-    #[arg(long, value_name = "URL", value_parser = checked_mirror)]
+    #[arg(long, value_name = "URL", value_parser = checked(MirrorUrl::parse))]
     pub mirror: Vec<String>,
     /// Write manifest and proofs into the folder (.p2pweights/): any web server that serves it is then a mirror
     #[arg(long)]
