@@ -24,6 +24,7 @@ mod git_ids;
 mod http;
 mod import;
 mod inventory;
+mod least_rate;
 mod mend;
 mod metrics;
 mod mirrors;

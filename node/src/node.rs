@@ -17,12 +17,13 @@ use crate::config::NodeConfig;
 use crate::driver::{Driver, DriverHandle, FlightFile};
 use crate::failure::phrase;
 use crate::fetch;
-use crate::gateway::Gateway;
+use crate::gateway;
+use crate::http;
 use crate::identity;
 use crate::import;
 use crate::inventory;
 use crate::mend::{self, Mending};
-use crate::metrics::Metrics;
+use crate::metrics;
 use crate::net::{Net, NetConfig, NetError, NetStatus, from_libp2p};
 use crate::origin::{OriginClient, OriginSettings, Reach};
 use crate::peer_name::peer_name;
@@ -51,8 +52,8 @@ pub const AGENT: &str = concat!("p2pweights/", env!("CARGO_PKG_VERSION"));
 pub struct Node {
     core: Arc<Core>,
     api: Option<Server>,
-    gateway: Option<Gateway>,
-    metrics: Option<Metrics>,
+    gateway: Option<http::Server>,
+    metrics: Option<http::Server>,
     driver: tokio::task::JoinHandle<()>,
     config: NodeConfig,
 }
@@ -162,7 +163,7 @@ impl Node {
         };
         let gateway = match &config.gateway {
             None => None,
-            Some(gateway) => Gateway::start(&core, gateway, config.shutdown_timeout).await?,
+            Some(gateway) => gateway::start(&core, gateway, config.shutdown_timeout).await?,
         };
         if let Some(gateway) = &gateway {
             // It is set only here.
@@ -170,7 +171,7 @@ impl Node {
         }
         let metrics = match config.metrics {
             None => None,
-            Some(address) => Some(Metrics::start(&core, address, config.shutdown_timeout).await?),
+            Some(address) => Some(metrics::start(&core, address, config.shutdown_timeout).await?),
         };
         if let Some(metrics) = &metrics {
             let _ = core.metrics.set(metrics.address());

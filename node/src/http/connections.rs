@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+use super::Manners;
 use super::patience::Patient;
 use super::seats::{Seat, Seats, Served};
 
@@ -38,22 +39,15 @@ pub trait Answers: Send + Sync + 'static {
     fn answer(&self, request: Request<Incoming>, own: SocketAddr) -> impl Future<Output = Response<Body>> + Send;
 }
 
-/// How connections are served.
-#[derive(Debug, Clone)]
-pub struct Manners {
-    /// Whose connections they are, in messages.
-    pub name: &'static str,
-    /// Clients at a time.
-    pub connections: usize,
-    /// No more are taken from then on.
-    pub stop: CancellationToken,
-    /// How long those that are served may take to finish after that.
-    pub deadline: Duration,
-}
-
 /// Serves connections until stopped; then lets those that are served finish, until the deadline has passed.
-pub async fn serve(listener: TcpListener, own: SocketAddr, service: Arc<impl Answers>, manners: Manners) {
-    let Manners { name, connections, stop, deadline } = manners;
+pub async fn serve(
+    listener: TcpListener,
+    own: SocketAddr,
+    service: Arc<impl Answers>,
+    manners: Manners,
+    stop: CancellationToken,
+) {
+    let Manners { name, connections, deadline } = manners;
     let seats = Seats::new(connections);
     let mut tasks = JoinSet::new();
     loop {

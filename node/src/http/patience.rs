@@ -9,9 +9,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
-/// So many bytes are taken in twice the patience, spent waiting, or it is too slow: a reader that takes a byte now and then keeps as much
-/// memory as one that sleeps. With a patience of a minute that is 4 kbit/s.
-const LEAST_BYTES: u64 = 64 * 1024;
+use crate::least_rate::LeastRate;
 
 /// Wraps a stream.
 pub struct Patient<S> {
@@ -19,18 +17,16 @@ pub struct Patient<S> {
     patience: Duration,
     /// Since when something waits to be written, and when that has waited too long; `None` while nothing does.
     waits: Option<(Instant, Pin<Box<Sleep>>)>,
-    /// How long was waited, and what was taken, since it was fast enough last.
-    waited: Duration,
-    taken: u64,
+    rate: LeastRate,
 }
 
 impl<S> Patient<S> {
-    /// Gives up after so long.
+    /// Gives up when nothing is taken for so long, or next to nothing for twice as long.
     pub fn new(stream: S, patience: Duration) -> Self {
-        Self { stream, patience, waits: None, waited: Duration::ZERO, taken: 0 }
+        Self { stream, patience, waits: None, rate: LeastRate::new(patience) }
     }
 
-    /// Judges what became of an attempt to write: `bytes` were taken, if any.
+    /// Judges what became of an attempt to write: `bytes` says how many were taken.
     fn judge<T>(
         &mut self,
         context: &mut Context<'_>,
@@ -39,22 +35,18 @@ impl<S> Patient<S> {
     ) -> Poll<io::Result<T>> {
         let late =
             |waited: Duration| io::Error::new(io::ErrorKind::TimedOut, format!("next to nothing was taken for {waited:?}"));
-        if let Poll::Ready(done) = &written {
-            self.waited += self.waits.take().map_or(Duration::ZERO, |(since, _)| since.elapsed());
-            self.taken += done.as_ref().map_or(0, |done| bytes(done) as u64);
-            if self.taken >= LEAST_BYTES {
-                (self.waited, self.taken) = (Duration::ZERO, 0);
-            } else if self.waited >= 2 * self.patience {
-                return Poll::Ready(Err(late(self.waited)));
-            }
-            return written;
-        }
         let patience = self.patience;
-        let (since, deadline) = self.waits.get_or_insert_with(|| (Instant::now(), Box::pin(sleep(patience))));
-        if deadline.as_mut().poll(context).is_ready() {
-            return Poll::Ready(Err(late(since.elapsed())));
+        match written {
+            Poll::Ready(Ok(done)) => {
+                let waited = self.waits.take().map_or(Duration::ZERO, |(since, _)| since.elapsed());
+                Poll::Ready(self.rate.passed(waited, bytes(&done) as u64).map(|()| done).map_err(late))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => {
+                let (since, deadline) = self.waits.get_or_insert_with(|| (Instant::now(), Box::pin(sleep(patience))));
+                deadline.as_mut().poll(context).map(|()| Err(late(since.elapsed())))
+            }
         }
-        Poll::Pending
     }
 }
 

@@ -13,12 +13,10 @@ use axum::response::{IntoResponse, Response};
 use hyper::body::Incoming;
 use tokio::net::TcpListener;
 use tokio::sync::Mutex;
-use tokio::task::{JoinError, JoinHandle};
+use tokio::task::JoinError;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
 
-use crate::http::{self, Answers, Manners};
+use crate::http::{Answers, Manners, Server};
 use crate::node::Core;
 use crate::report::{Failure, FailureKind};
 
@@ -29,41 +27,15 @@ const CONNECTIONS: usize = 16;
 /// How old figures may be. To count what a store has takes some time if that is much, so those who ask at once share an answer.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// A running listener for scrapers.
-pub struct Metrics {
-    address: SocketAddr,
-    stop: CancellationToken,
-    task: JoinHandle<()>,
-}
-
-impl Metrics {
-    /// Listens.
-    pub(crate) async fn start(core: &Arc<Core>, address: SocketAddr, deadline: Duration) -> Result<Self, Failure> {
-        let listener = TcpListener::bind(address).await.map_err(|error| {
-            let advice = "choose another with --metrics, or `off` for none";
-            Failure::new(FailureKind::Network, format!("metrics cannot be served on {address}: {error}; {advice}"))
-        })?;
-        let address = listener.local_addr().map_err(|error| Failure::internal(&error))?;
-        let stop = CancellationToken::new();
-        let figures = Arc::new(Figures { core: Arc::clone(core), last: Arc::default() });
-        let manners = Manners { name: "the metrics", connections: CONNECTIONS, stop: stop.clone(), deadline };
-        let task = tokio::spawn(http::serve(listener, address, figures, manners));
-        info!(%address, "metrics");
-        Ok(Self { address, stop, task })
-    }
-
-    /// Where it listens.
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// Takes no more requests, and ends those under way in order.
-    pub(crate) async fn shutdown(self) {
-        self.stop.cancel();
-        if let Err(error) = self.task.await {
-            warn!(%error, "the listener for metrics failed");
-        }
-    }
+/// Listens for scrapers.
+pub async fn start(core: &Arc<Core>, address: SocketAddr, deadline: Duration) -> Result<Server, Failure> {
+    let listener = TcpListener::bind(address).await.map_err(|error| {
+        let advice = "choose another with --metrics, or `off` for none";
+        Failure::new(FailureKind::Network, format!("metrics cannot be served on {address}: {error}; {advice}"))
+    })?;
+    let figures = Figures { core: Arc::clone(core), last: Arc::default() };
+    let manners = Manners { name: "metrics", connections: CONNECTIONS, deadline };
+    Server::start(listener, figures, manners).map_err(|error| Failure::internal(&error))
 }
 
 /// The figures, and when they were taken last.

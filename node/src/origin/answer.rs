@@ -9,13 +9,10 @@ use url::Url;
 
 use super::error::{OriginError, shown};
 use super::{ByteRange, printable};
+use crate::least_rate::LeastRate;
 
 /// Longest wait that an origin can ask for: beyond it the attempt is given up instead.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
-
-/// So many bytes come in twice the deadline of a portion, spent waiting, or it is given up: one that drips would else be waited for without
-/// end. 9 kbit/s with the usual deadline, less than any link that is used for models brings.
-const LEAST_BYTES: u64 = 64 * 1024;
 
 /// What an origin answered; its body is still on its way.
 #[derive(Debug)]
@@ -24,9 +21,7 @@ pub struct Answer {
     response: reqwest::Response,
     first_headers: Option<HeaderMap>,
     read_deadline: Duration,
-    /// How long it has been waited for, and what came meanwhile, since it was fast enough last.
-    waited: Duration,
-    came: u64,
+    rate: LeastRate,
 }
 
 /// Which part of a file a body is.
@@ -42,7 +37,7 @@ pub struct Part {
 
 impl Answer {
     pub(super) fn new(url: Url, response: reqwest::Response, first_headers: Option<HeaderMap>, read_deadline: Duration) -> Self {
-        Self { url, response, first_headers, read_deadline, waited: Duration::ZERO, came: 0 }
+        Self { url, response, first_headers, read_deadline, rate: LeastRate::new(read_deadline) }
     }
 
     /// Who answered in the end.
@@ -119,16 +114,11 @@ impl Answer {
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, OriginError> {
         let began = Instant::now();
         match tokio::time::timeout(self.read_deadline, self.response.chunk()).await {
-            Ok(Ok(chunk)) => {
-                self.waited += began.elapsed();
-                self.came += chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
-                if self.came >= LEAST_BYTES {
-                    (self.waited, self.came) = (Duration::ZERO, 0);
-                } else if self.waited >= 2 * self.read_deadline && chunk.is_some() {
-                    return Err(OriginError::Silent { shown: shown(&self.url), after: self.waited });
-                }
-                Ok(chunk)
-            }
+            Ok(Ok(None)) => Ok(None),
+            Ok(Ok(Some(chunk))) => match self.rate.passed(began.elapsed(), chunk.len() as u64) {
+                Ok(()) => Ok(Some(chunk)),
+                Err(after) => Err(OriginError::Silent { shown: shown(&self.url), after }),
+            },
             Ok(Err(error)) => Err(OriginError::Body { shown: shown(&self.url), source: error.without_url() }),
             Err(_) => Err(OriginError::Silent { shown: shown(&self.url), after: self.read_deadline }),
         }
